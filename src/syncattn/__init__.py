@@ -1,0 +1,58 @@
+"""Attention by synchronization: attention whose weights come from coupled oscillators."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+from syncattn import functional, nn, reference
+from syncattn._backends import BackendUnavailableError
+from syncattn.functional import (
+    frustrated_synchronization,
+    kuramoto_attention,
+    order_parameter,
+    oscillator_attention,
+    selective_synchronization,
+    wrap_phase,
+)
+from syncattn.nn import (
+    FrustratedSynchronization,
+    KuramotoAttention,
+    OscillatorAttention,
+    SelectiveSynchronization,
+)
+
+__version__ = version("syncattn")
+
+_MODELS = ("SyncAttnConfig", "SyncAttnForCausalLM", "SyncAttnModel")
+
+__all__ = [
+    "BackendUnavailableError",
+    "FrustratedSynchronization",
+    "KuramotoAttention",
+    "OscillatorAttention",
+    "SelectiveSynchronization",
+    "frustrated_synchronization",
+    "functional",
+    "kuramoto_attention",
+    "nn",
+    "order_parameter",
+    "oscillator_attention",
+    "reference",
+    "selective_synchronization",
+    "wrap_phase",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the models on demand: they need transformers, the operators do not."""
+    if name in _MODELS:
+        try:
+            return getattr(import_module("syncattn.models"), name)
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                f"`syncattn.{name}` needs transformers, which is not installed ({error}). "
+                f"Install the extra: pip install 'syncattn[models]'."
+            ) from error
+    raise AttributeError(f"module 'syncattn' has no attribute {name!r}")

@@ -1,0 +1,26 @@
+"""The operators: what users call; documents, validates, chooses a backend."""
+
+from syncattn.functional.frustrated_synchronization import frustrated_synchronization
+from syncattn.functional.kuramoto_attention import kuramoto_attention, kuramoto_attention_weights
+from syncattn.functional.oscillator_attention import (
+    oscillator_attention,
+    oscillator_attention_weights,
+)
+from syncattn.functional.oscillators import order_parameter, rotary_drift, wrap_phase
+from syncattn.functional.selective_synchronization import (
+    selective_synchronization,
+    selective_synchronization_weights,
+)
+
+__all__ = [
+    "frustrated_synchronization",
+    "kuramoto_attention",
+    "kuramoto_attention_weights",
+    "order_parameter",
+    "oscillator_attention",
+    "oscillator_attention_weights",
+    "rotary_drift",
+    "selective_synchronization",
+    "selective_synchronization_weights",
+    "wrap_phase",
+]

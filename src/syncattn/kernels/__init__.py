@@ -1,0 +1,13 @@
+"""The fast forms: the same names as the definitions, private, only tensors."""
+
+from syncattn.kernels.frustrated_synchronization import frustrated_synchronization
+from syncattn.kernels.kuramoto_attention import kuramoto_attention
+from syncattn.kernels.scaled_dot_product import attend
+from syncattn.kernels.selective_synchronization import selective_synchronization
+
+__all__ = [
+    "attend",
+    "frustrated_synchronization",
+    "kuramoto_attention",
+    "selective_synchronization",
+]

@@ -1,0 +1,466 @@
+"""Selective synchronization on any device: all pairs in blocks, or only those that can lock."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import torch
+
+from syncattn._masks import Visibility
+from syncattn._typing import Float, Keys, Order, Queries, Tensor, Values
+from syncattn.kernels.selective_synchronization_engine import (
+    Lock,
+    Side,
+    backward,
+    dense_tiles,
+    forward,
+    leaf_tiles,
+)
+from syncattn.kernels.selective_synchronization_tiles import (
+    Entries,
+    Method,
+    cutoff,
+    equality_classes,
+    live_leaves,
+)
+
+__all__ = ["EDGE_FLOOR", "selective_synchronization"]
+
+EDGE_FLOOR = 1e-3
+"""Default `edge_floor`.
+
+At the edge of locking the derivative 1 / (2 S) diverges. In float32 a strength below about 3e-4 is
+rounding noise, the square root of the unit roundoff, so smaller strengths carry no slope. The
+divergence is integrable: the floor removes at most a share of 1e-3 of the expected gradient, while
+without it the variance is infinite. It is the same in all dtypes, so that they agree.
+"""
+
+_ARGUMENTS = (
+    "Tensor query, Tensor key, Tensor value, Tensor inverse_threshold, Tensor? multiplicity, "
+    "Tensor? key_mask, Tensor? segment, Tensor? attn_mask, bool is_causal, bool exclude_self, "
+    "str method, int coordinate, bool self_pairs, float smoothing, float edge_floor"
+)
+
+
+class _Pass(NamedTuple):
+    """The tensors of a call with (batch, head) pairs flattened, in the accumulation dtype."""
+
+    side: Side
+    batch: int
+    heads: int
+    visibility: Visibility
+    lock: Lock
+    method: Method
+    coordinate: int
+
+
+def selective_synchronization(
+    query: Queries,
+    key: Keys,
+    value: Values,
+    inverse_threshold: Order,
+    *,
+    visibility: Visibility,
+    method: Method = "blockwise",
+    coordinate: int = 0,
+    self_pairs: bool = False,
+    smoothing: float = 0.0,
+    edge_floor: float = EDGE_FLOOR,
+    multiplicity: Float[Tensor, "batch heads keys"] | None = None,
+) -> tuple[Values, Order]:
+    r"""Returns the average of the values over locked keys, and the total strength of each query.
+
+    .. math::
+        S_{ij} = \sqrt{\max(0, e^{-x_{ij}} - g_i x_{ij})}, \qquad
+        t_i = \sum_j m_j S_{ij}, \qquad o_i = \frac{1}{t_i} \sum_j S_{ij} V_j
+
+    with :math:`x_{ij} = |q_i - k_j|^2`. A row that locks to nothing gives 0. Memory is linear in
+    the length, forward and backward, and the result does not depend on the method but for rounding:
+
+    - ``blockwise`` computes all visible pairs;
+    - ``window`` sorts by one coordinate and computes the pairs within reach along it;
+    - ``pruned`` halves the tokens at medians and skips leaves whose boxes or balls are out of reach;
+    - ``repeats`` computes equal queries and equal keys once, without masks other than padding.
+
+    Args:
+        query: Frequencies times the square root of twice the coupling decay, so that squared
+            distances are dimensionless. float64 is computed in float64, all else in float32.
+        key: Frequencies of the keys, scaled alike.
+        value: Values, in any float dtype; accumulated in float32 or float64.
+        inverse_threshold: :math:`g_i = 1/\Gamma_i`, at least 0; 0 never unlocks.
+        visibility: Who may see whom.
+        method: Which pairs are computed.
+        coordinate: The coordinate that ``window`` sorts by.
+        self_pairs: Query i is key ``i + S - L``: its squared distance is exactly 0.
+        smoothing: If d > 0, S is :math:`(\sqrt{S^2 + d^2} - d) / (\sqrt{1 + d^2} - d)` instead.
+        edge_floor: Smallest strength by which the sharp gradient divides.
+        multiplicity: :math:`m_j`, 1 by default, for values that are sums over equal tokens. It
+            receives no gradient.
+
+    Returns:
+        The output in the dtype of `value`, and the totals in the accumulation dtype. Both are
+        differentiable, once, in query, key, value and inverse_threshold.
+
+    Raises:
+        ValueError: If ``repeats`` meets a causal, segment, attention or self mask.
+    """
+    masked = visibility.is_causal or visibility.exclude_self
+    masked = masked or visibility.segment is not None or visibility.attn_mask is not None
+    if method == "repeats" and masked:
+        raise ValueError(
+            "`method='repeats'` must see all keys but padding; got a causal, segment, self or "
+            "attention mask. Use another method with masks."
+        )
+    return cast(
+        "tuple[Tensor, Tensor]",
+        _forward_op(
+            query,
+            key,
+            value,
+            inverse_threshold,
+            multiplicity,
+            visibility.key_mask,
+            visibility.segment,
+            visibility.attn_mask,
+            visibility.is_causal,
+            visibility.exclude_self,
+            method,
+            coordinate,
+            self_pairs,
+            smoothing,
+            edge_floor,
+        ),
+    )
+
+
+def _accumulation(query: Tensor) -> torch.dtype:
+    return torch.float64 if query.dtype == torch.float64 else torch.float32
+
+
+def _prepare(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    inverse_threshold: Tensor,
+    multiplicity: Tensor | None,
+    key_mask: Tensor | None,
+    segment: Tensor | None,
+    attn_mask: Tensor | None,
+    is_causal: bool,
+    exclude_self: bool,
+    method: Method,
+    coordinate: int,
+    self_pairs: bool,
+    smoothing: float,
+    edge_floor: float,
+) -> _Pass:
+    """Flattens the operands; padding becomes keys of value 0 and multiplicity 0."""
+    dtype = _accumulation(query)
+    batch, heads, num_keys = key.shape[:3]
+    count = torch.ones(batch, heads, num_keys, dtype=dtype, device=key.device)
+    if multiplicity is not None:
+        count = count * multiplicity
+    weighted = torch.cat([value.to(dtype), count[..., None].to(dtype)], -1)
+    if key_mask is not None:
+        weighted.masked_fill_(~key_mask[:, None, :, None], 0.0)
+    side = Side(
+        query.to(dtype).flatten(0, 1),
+        # An infinite inverse threshold would give 0 times infinity at equal frequencies.
+        inverse_threshold.to(dtype).clamp(0.0, 1e30).flatten(0, 1),
+        key.to(dtype).flatten(0, 1),
+        weighted.flatten(0, 1),
+    )
+    visibility = Visibility(
+        query.shape[2], num_keys, is_causal, None, segment, attn_mask, exclude_self
+    )
+    lock = Lock(smoothing, edge_floor, self_pairs)
+    return _Pass(side, batch, heads, visibility, lock, method, coordinate)
+
+
+def _sums(call: _Pass) -> tuple[Tensor, Tensor]:
+    """Returns the forward sums of a call, ``(groups, queries, value_dim)`` and without the last."""
+    side = call.side
+    if call.method == "blockwise":
+        tiles = dense_tiles(call.visibility, call.batch, call.heads, side.query.device)
+        return forward(side, tiles, call.lock)
+    if call.method == "repeats":
+        return _Repeats.of(call).sums(call)
+    entries = _entries(call)
+    tiles = leaf_tiles(entries, call.visibility, call.heads)
+    groups = (len(side.query), entries.queries.leaves)
+    sums, total = forward(_leaved(side, entries), tiles, call.lock)
+    queries = entries.queries
+    return queries.put(sums.unflatten(0, groups)), queries.put(total.unflatten(0, groups))
+
+
+def _gradients(
+    call: _Pass, weight: Tensor, needs: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    """Returns the gradients of query, key, value and inverse threshold, with groups flat.
+
+    Args:
+        call: The operands.
+        weight: Gradient of the forward sums, that of the totals in the last column.
+        needs: Whether the points, the values and the thresholds need theirs.
+    """
+    points, values, threshold = needs
+    wanted = {"points": points, "values": values, "threshold": threshold}
+    side = call.side
+    if call.method == "blockwise":
+        tiles = dense_tiles(call.visibility, call.batch, call.heads, side.query.device)
+        result = backward(side, weight, tiles, call.lock, **wanted)
+        return result.query, result.key, result.value, result.inverse_threshold
+    if call.method == "repeats":
+        return _Repeats.of(call).gradients(call, weight, needs)
+    entries = _entries(call)
+    tiles = leaf_tiles(entries, call.visibility, call.heads)
+    queries, keys = entries.queries, entries.keys
+    leaved = (queries.take(weight) * _real(queries)).flatten(0, 1)
+    result = backward(_leaved(side, entries), leaved, tiles, call.lock, **wanted)
+    groups = len(side.query)
+
+    def rows(x: Tensor | None) -> Tensor | None:
+        return None if x is None else queries.put(x.unflatten(0, (groups, queries.leaves)))
+
+    def columns(x: Tensor | None) -> Tensor | None:
+        return None if x is None else keys.put(x[:-1].unflatten(0, (groups, keys.leaves)))
+
+    return (
+        rows(result.query),
+        columns(result.key),
+        columns(result.value),
+        rows(result.inverse_threshold),
+    )
+
+
+def _entries(call: _Pass) -> Entries:
+    side = call.side
+    return live_leaves(
+        side.query,
+        side.key,
+        cutoff(side.inverse_threshold).sqrt(),
+        call.visibility,
+        method="window" if call.method == "window" else "pruned",
+        coordinate=call.coordinate,
+    )
+
+
+def _real(arrangement: Any) -> Tensor:
+    return arrangement.real.reshape(-1, arrangement.leaves, arrangement.size, 1)
+
+
+def _leaved(side: Side, entries: Entries) -> Side:
+    """Returns the operands in leaves, with copies weighing 0 and an empty key leaf at the end."""
+    queries, keys = entries.queries, entries.keys
+    key = keys.take(side.key).flatten(0, 1)
+    value = (keys.take(side.value) * _real(keys)).flatten(0, 1)
+    return Side(
+        queries.take(side.query).flatten(0, 1),
+        queries.take(side.inverse_threshold).flatten(0, 1),
+        torch.cat([key, torch.zeros_like(key[:1])]),
+        torch.cat([value, torch.zeros_like(value[:1])]),
+    )
+
+
+class _Repeats(NamedTuple):
+    """Equal queries and equal keys, each represented once.
+
+    Attributes:
+        side: The representatives; values and multiplicities are sums over each class.
+        queries: ``(groups, queries)`` class of each query.
+        keys: ``(groups, keys)`` class of each key.
+        own: ``(groups, queries)`` class of each query's own key; -1 where there is none.
+        class_own: ``(groups, query_classes)`` the same for each class.
+    """
+
+    side: Side
+    queries: Tensor
+    keys: Tensor
+    own: Tensor
+    class_own: Tensor
+
+    @classmethod
+    def of(cls, call: _Pass) -> _Repeats:
+        """Finds the classes of a call."""
+        side = call.side
+        queries, num_queries = equality_classes(side.query, side.inverse_threshold[..., None])
+        keys, num_keys = equality_classes(side.key)
+        position = torch.arange(queries.shape[1], device=queries.device) + call.visibility.offset
+        own = keys[:, position.clamp(min=0)].masked_fill(position < 0, -1)
+        class_own = own.new_full((len(own), num_queries), -1).scatter_(1, queries, own)
+        compressed = Side(
+            _representatives(side.query, queries, num_queries),
+            _representatives(side.inverse_threshold, queries, num_queries),
+            _representatives(side.key, keys, num_keys),
+            _class_sums(side.value, keys, num_keys),
+        )
+        return cls(compressed, queries, keys, own, class_own)
+
+    def _tiles(self, side: Side, query_class: Tensor, key_class: Tensor) -> Any:
+        groups, num_queries = side.inverse_threshold.shape
+        visibility = Visibility(num_queries, side.key.shape[1])
+        classes = (query_class, key_class)
+        return dense_tiles(visibility, groups, 1, side.query.device, classes)
+
+    def _numbers(self) -> Tensor:
+        groups, count = self.side.key.shape[:2]
+        return torch.arange(count, device=self.keys.device).expand(groups, -1)
+
+    def sums(self, call: _Pass) -> tuple[Tensor, Tensor]:
+        """Returns the forward sums of every query."""
+        tiles = self._tiles(self.side, self.class_own, self._numbers())
+        sums, total = forward(self.side, tiles, call.lock)
+        index = self.queries[..., None].expand(-1, -1, sums.shape[-1])
+        return sums.gather(1, index), total.gather(1, self.queries)
+
+    def gradients(
+        self, call: _Pass, weight: Tensor, needs: tuple[bool, bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+        """Returns the gradients of every row, from two passes of one compressed side each.
+
+        Members of a class share their strengths but not their values or incoming gradients, in
+        both of which a strength's gradient is linear: so queries may be compressed for the
+        gradients of the keys, and keys for those of the queries, but not both at once.
+        """
+        points, values, threshold = needs
+        full, short = call.side, self.side
+        by_query = Side(full.query, full.inverse_threshold, short.key, short.value)
+        tiles = self._tiles(by_query, self.own, self._numbers())
+        first = backward(
+            by_query, weight, tiles, call.lock, points=points, threshold=threshold, values=False
+        )
+        by_key = Side(short.query, short.inverse_threshold, full.key, full.value)
+        tiles = self._tiles(by_key, self.class_own, self.keys)
+        summed = _class_sums(weight, self.queries, short.query.shape[1])
+        second = backward(
+            by_key, summed, tiles, call.lock, points=points, threshold=False, values=values
+        )
+        return first.query, second.key, second.value, first.inverse_threshold
+
+
+def _representatives(x: Tensor, classes: Tensor, count: int) -> Tensor:
+    """Returns one member of each class, ``(groups, classes, ...)``."""
+    member = classes.new_zeros(len(x), count)
+    members = torch.arange(x.shape[1], device=x.device).expand_as(classes)
+    member.scatter_(1, classes, members)
+    member = member.reshape(member.shape + (1,) * (x.dim() - 2))
+    return x.gather(1, member.expand(member.shape[:2] + x.shape[2:]))
+
+
+def _class_sums(x: Tensor, classes: Tensor, count: int) -> Tensor:
+    """Returns the sum over each class, ``(groups, classes, ...)``."""
+    sums = x.new_zeros(len(x), count, x.shape[-1])
+    return sums.scatter_add_(1, classes[..., None].expand_as(x), x)
+
+
+def _forward_eager(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    shape = query.shape[:3]
+    # Autocast would run the products inside in half precision.
+    with torch.autocast(query.device.type, enabled=False):
+        call = _prepare(query, key, value, *rest)
+        sums, total = _sums(call)
+        sums.div_(torch.where(total == 0, 1.0, total)[..., None])
+    return sums.to(value.dtype).reshape(*shape, value.shape[-1]), total.reshape(shape)
+
+
+def _backward_eager(
+    grad_output: Tensor,
+    grad_total: Tensor,
+    output: Tensor,
+    total: Tensor,
+    needs_points: bool,
+    needs_value: bool,
+    needs_threshold: bool,
+    *operands: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    query, key, value, inverse_threshold, _, key_mask = operands[:6]
+    with torch.autocast(query.device.type, enabled=False):
+        call = _prepare(*operands)
+        dtype = total.dtype
+        weight = grad_output.to(dtype) / torch.where(total == 0, 1.0, total)[..., None]
+        weight.masked_fill_((total == 0)[..., None], 0.0)
+        last = grad_total.to(dtype) - (weight * output.to(dtype)).sum(-1)
+        joined = torch.cat([weight, last[..., None]], -1).flatten(0, 1)
+        d_query, d_key, d_value, d_threshold = _gradients(
+            call, joined, (needs_points, needs_value, needs_threshold)
+        )
+    if d_value is not None and key_mask is not None:
+        d_value = d_value.reshape(value.shape).masked_fill(~key_mask[:, None, :, None], 0.0)
+    return (
+        _shaped(d_query, query),
+        _shaped(d_key, key),
+        _shaped(d_value, value),
+        _shaped(d_threshold, inverse_threshold),
+    )
+
+
+def _shaped(gradient: Tensor | None, like: Tensor) -> Tensor:
+    """Returns the gradient as its operand; an empty tensor where it was not asked for."""
+    if gradient is None:
+        return like.new_empty(0)
+    return gradient.to(like.dtype).reshape(like.shape).contiguous()
+
+
+def _forward_fake(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    output = value.new_empty(*query.shape[:3], value.shape[-1])
+    return output, query.new_empty(query.shape[:3], dtype=_accumulation(query))
+
+
+def _backward_fake(
+    grad_output: Tensor,
+    grad_total: Tensor,
+    output: Tensor,
+    total: Tensor,
+    needs_points: bool,
+    needs_value: bool,
+    needs_threshold: bool,
+    *operands: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    needs = (needs_points, needs_points, needs_value, needs_threshold)
+    gradients = [
+        x.new_empty(x.shape if need else (0,)) for x, need in zip(operands[:4], needs, strict=True)
+    ]
+    return gradients[0], gradients[1], gradients[2], gradients[3]
+
+
+_forward_op = torch.library.custom_op(
+    "syncattn::selective_synchronization",
+    _forward_eager,
+    mutates_args=(),
+    schema=f"({_ARGUMENTS}) -> (Tensor, Tensor)",
+)
+_backward_op = torch.library.custom_op(
+    "syncattn::selective_synchronization_backward",
+    _backward_eager,
+    mutates_args=(),
+    schema=(
+        "(Tensor grad_output, Tensor grad_total, Tensor output, Tensor total, "
+        f"bool needs_points, bool needs_value, bool needs_threshold, {_ARGUMENTS})"
+        " -> (Tensor, Tensor, Tensor, Tensor)"
+    ),
+)
+_forward_op.register_fake(_forward_fake)
+_backward_op.register_fake(_backward_fake)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:8], *output)
+    ctx.settings = inputs[8:]
+
+
+def _differentiate(ctx: Any, grad_output: Tensor, grad_total: Tensor) -> tuple[Any, ...]:
+    *tensors, output, total = ctx.saved_tensors
+    points, value, threshold = (
+        ctx.needs_input_grad[0] or ctx.needs_input_grad[1],
+        ctx.needs_input_grad[2],
+        ctx.needs_input_grad[3],
+    )
+    gradients = _backward_op(
+        grad_output, grad_total, output, total, points, value, threshold, *tensors, *ctx.settings
+    )
+    wanted = (points, points, value, threshold)
+    known = tuple(g if want else None for g, want in zip(gradients, wanted, strict=True))
+    return known + (None,) * 11
+
+
+_forward_op.register_autograd(_differentiate, setup_context=_save)

@@ -1,0 +1,24 @@
+"""The modules: an operator with learned projections."""
+
+from syncattn.nn.block import EuclideanBlock, PhaseBlock
+from syncattn.nn.feedforward import MeanFieldCoupling, PhaseSwiGLU, SwiGLU
+from syncattn.nn.frustrated_synchronization import FrustratedSynchronization
+from syncattn.nn.kuramoto_attention import KuramotoAttention
+from syncattn.nn.oscillator_attention import OscillatorAttention
+from syncattn.nn.selective_synchronization import SelectiveSynchronization
+from syncattn.nn.softmax import SoftmaxAttention
+from syncattn.nn.synchrony import Synchrony
+
+__all__ = [
+    "EuclideanBlock",
+    "FrustratedSynchronization",
+    "KuramotoAttention",
+    "MeanFieldCoupling",
+    "OscillatorAttention",
+    "PhaseBlock",
+    "PhaseSwiGLU",
+    "SelectiveSynchronization",
+    "SoftmaxAttention",
+    "SwiGLU",
+    "Synchrony",
+]

@@ -1,0 +1,97 @@
+"""Initial values of selective synchronization: how far frequencies may spread to lock."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from syncattn import _validation as check
+
+
+def lambert_w(z: float) -> float:
+    r"""Returns the principal branch of :math:`w e^w = z` for :math:`z \ge 0`.
+
+    Args:
+        z: Not negative.
+
+    Returns:
+        :math:`W_0(z)`.
+    """
+    if z <= 0:
+        return 0.0
+    log = math.log1p(z)
+    w = log * (1 - math.log1p(log) / (2 + log))
+    for _ in range(4):
+        w = w / (1 + w) * (1 + math.log(z / w))
+    return w
+
+
+def squared_cutoff(
+    coupling_strength: float, coupling_decay: float, order_parameter: float = 1.0
+) -> float:
+    r"""Returns :math:`\rho_*^2 = W(2 a (K R)^2) / (2 a)`, beyond which no pair locks.
+
+    Args:
+        coupling_strength: :math:`K > 0`.
+        coupling_decay: :math:`a > 0`.
+        order_parameter: :math:`R` in [0, 1].
+
+    Returns:
+        The largest squared detuning that locks.
+    """
+    c = coupling_strength * order_parameter
+    return lambert_w(2 * coupling_decay * c * c) / (2 * coupling_decay)
+
+
+def locked_fraction(squared_cutoff: float, frequency_std: float, frequency_dim: int) -> float:
+    r"""Returns the share of pairs of independent Gaussian frequencies that lock.
+
+    .. math:: P\big(\tfrac{d}{2}, \tfrac{\rho_*^2}{4 s^2}\big)
+
+    Args:
+        squared_cutoff: :math:`\rho_*^2`.
+        frequency_std: :math:`s > 0`, standard deviation of one coordinate.
+        frequency_dim: :math:`d`.
+
+    Returns:
+        The regularised lower incomplete gamma function.
+    """
+    a = torch.tensor(frequency_dim / 2, dtype=torch.float64, device="cpu")
+    x = torch.tensor(squared_cutoff / (4 * frequency_std**2), dtype=torch.float64, device="cpu")
+    return float(torch.special.gammainc(a, x))
+
+
+def frequency_std(
+    target_locked_fraction: float, squared_cutoff: float, frequency_dim: int
+) -> float:
+    r"""Returns the spread of the frequencies at which the target share of pairs locks.
+
+    .. math:: s^2 = \rho_*^2 \big/ \big(4 P^{-1}(\tfrac{d}{2}, p)\big)
+
+    Args:
+        target_locked_fraction: :math:`p`, strictly between 0 and 1.
+        squared_cutoff: :math:`\rho_*^2`.
+        frequency_dim: :math:`d`.
+
+    Returns:
+        The standard deviation of one coordinate.
+
+    Raises:
+        ValueError: If the target is not strictly between 0 and 1.
+        TypeError: If the target is not a number.
+    """
+    check.require_number(
+        target_locked_fraction, "target_locked_fraction", minimum=0.0, maximum=1.0, exclusive=True
+    )
+    low, high = -40.0, 40.0
+    for _ in range(200):
+        middle = (low + high) / 2
+        if (
+            locked_fraction(squared_cutoff, math.exp(middle), frequency_dim)
+            > target_locked_fraction
+        ):
+            low = middle
+        else:
+            high = middle
+    return math.exp(middle)

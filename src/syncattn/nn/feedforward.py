@@ -1,0 +1,115 @@
+"""What follows attention in a block: SwiGLU, its form on phases, and the mean field."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.functional import silu
+
+from syncattn import _validation as check
+from syncattn._typing import Float, Tensor
+
+
+class SwiGLU(nn.Module):
+    r"""Gated feed-forward :math:`W_3 (\operatorname{silu}(W_1 x) \odot W_2 x)`.
+
+    Args:
+        hidden_size: Width of the stream.
+        intermediate_size: Width inside.
+        input_size: Width of the input; `hidden_size` when None.
+
+    References:
+        | GLU Variants Improve Transformer (Shazeer, 2020)
+    """
+
+    def __init__(
+        self, hidden_size: int, intermediate_size: int, *, input_size: int | None = None
+    ) -> None:
+        super().__init__()
+        check.require_integer(intermediate_size, "intermediate_size", minimum=1)
+        input_size = hidden_size if input_size is None else input_size
+        self.gate_proj = nn.Linear(input_size, intermediate_size, bias=False)
+        self.up_proj = nn.Linear(input_size, intermediate_size, bias=False)
+        self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
+
+    def forward(self, x: Float[Tensor, "batch length _"]) -> Float[Tensor, "batch length _"]:
+        """Returns the increment of every token.
+
+        Args:
+            x: ``(batch, length, input_size)``.
+
+        Returns:
+            ``(batch, length, hidden_size)``.
+        """
+        return self.down_proj(silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class PhaseSwiGLU(SwiGLU):
+    r"""SwiGLU from the features :math:`[\cos\theta, \sin\theta]` to phase increments.
+
+    Args:
+        hidden_size: Number of phases.
+        intermediate_size: Width inside.
+    """
+
+    def __init__(self, hidden_size: int, intermediate_size: int) -> None:
+        super().__init__(hidden_size, intermediate_size, input_size=2 * hidden_size)
+
+    def forward(
+        self, x: Float[Tensor, "batch length width"]
+    ) -> Float[Tensor, "batch length width"]:
+        """Returns the phase increment of every token, radians.
+
+        Args:
+            x: Phases ``(batch, length, hidden_size)``, any real value.
+
+        Returns:
+            ``(batch, length, hidden_size)``.
+        """
+        return super().forward(torch.cat([x.cos(), x.sin()], -1))
+
+
+class MeanFieldCoupling(nn.Module):
+    r"""Coupling of a token's oscillators to learned collective modes, in place of a feed-forward.
+
+    .. math:: Z_k = \sum_d w_{kd} e^{i\theta_d}, \qquad
+              \Delta\theta_d = \operatorname{Im}\Big(e^{-i\theta_d} \sum_k o_{dk} g_k Z_k\Big)
+
+    with complex :math:`w, o` and gates :math:`g_k = \operatorname{silu}(a_k \cdot
+    [\cos\theta, \sin\theta])`. The population is the token's own oscillators.
+
+    Args:
+        hidden_size: Number of phases.
+        intermediate_size: Number of collective modes.
+    """
+
+    def __init__(self, hidden_size: int, intermediate_size: int) -> None:
+        super().__init__()
+        check.require_integer(intermediate_size, "intermediate_size", minimum=1)
+        # A complex linear map is two real ones that share their weights; see `forward`.
+        self.mode_proj = nn.Linear(2 * hidden_size, intermediate_size, bias=False)
+        self.gate_proj = nn.Linear(2 * hidden_size, intermediate_size, bias=False)
+        self.down_proj = nn.Linear(intermediate_size, 2 * hidden_size, bias=False)
+
+    def forward(
+        self, x: Float[Tensor, "batch length width"]
+    ) -> Float[Tensor, "batch length width"]:
+        """Returns the phase increment of every token, radians.
+
+        Args:
+            x: Phases ``(batch, length, hidden_size)``, any real value.
+
+        Returns:
+            ``(batch, length, hidden_size)``.
+        """
+        cos, sin = x.cos(), x.sin()
+        feature = torch.cat([cos, sin], -1)
+        # e^{iθ} and i e^{iθ} have the features [cos, sin] and [-sin, cos]: with the row [u, -v]
+        # for w = u + iv the first gives Re Z and the second -Im Z.
+        gate = silu(self.gate_proj(feature))
+        z_real = gate * self.mode_proj(feature)
+        z_imaginary = -gate * self.mode_proj(torch.cat([-sin, cos], -1))
+        o_real, o_imaginary = self.down_proj.weight.chunk(2, 0)
+        field_real = z_real @ o_real.mT - z_imaginary @ o_imaginary.mT
+        field_imaginary = z_real @ o_imaginary.mT + z_imaginary @ o_real.mT
+        return cos * field_imaginary - sin * field_real

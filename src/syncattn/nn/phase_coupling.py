@@ -1,0 +1,156 @@
+"""What the two torus layers share: gates, drift and the picture of their weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import softplus
+
+from syncattn import _validation as check
+from syncattn._typing import Float, Tensor
+from syncattn.functional import kuramoto_attention_weights, rotary_drift
+from syncattn.nn.heads import merge_heads, split_heads
+from syncattn.nn.synchrony import Synchrony
+
+GATES = ("query-key", "query", "static", "signed")
+
+
+class PhaseCoupling(nn.Module):
+    """Gated cosine scores between tokens whose states are phases on a torus.
+
+    Args:
+        hidden_size: Number of phases of a token.
+        num_heads: Number of heads; divides `hidden_size`.
+        gate: ``"query-key"`` (both sides linear in the features, bias 1), ``"query"``,
+            ``"static"`` (positive, one per head and coordinate) or ``"signed"``.
+        drift_base: Base of the rotary drift; None for no position.
+        exclude_self: Whether a token is hidden from itself.
+
+    Raises:
+        ValueError: If `num_heads` does not divide `hidden_size` or `gate` is unknown.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_heads: int,
+        *,
+        gate: str = "query-key",
+        drift_base: float | None = 1_000.0,
+        exclude_self: bool = True,
+    ) -> None:
+        super().__init__()
+        check.require_divisible(hidden_size, "hidden_size", num_heads, "num_heads")
+        check.require_choice(gate, "gate", GATES)
+        self.num_heads = num_heads
+        self.gate = gate
+        self.exclude_self = exclude_self
+        dim = hidden_size // num_heads
+        self.query_gate_proj = self.key_gate_proj = None
+        self.raw_gate = None
+        if gate in {"query", "query-key"}:
+            self.query_gate_proj = nn.Linear(2 * hidden_size, hidden_size)
+        if gate == "query-key":
+            self.key_gate_proj = nn.Linear(2 * hidden_size, hidden_size)
+        if gate in {"static", "signed"}:
+            self.raw_gate = nn.Parameter(torch.empty(num_heads, 1, dim))
+        self.drift_base = drift_base
+        PhaseCoupling.reset_parameters(self)
+
+    def reset_parameters(self) -> None:
+        """Starts with open gates."""
+        with torch.no_grad():
+            if self.raw_gate is not None:
+                self.raw_gate.fill_(1.0)
+            for proj in (self.query_gate_proj, self.key_gate_proj):
+                if proj is not None:
+                    proj.weight.normal_(std=0.5 * proj.in_features**-0.5)
+                    proj.bias.fill_(1.0)
+
+    def natural_frequency(self, theta: Tensor) -> Tensor | None:
+        """Returns the drift of each coordinate in radians per token, None without position.
+
+        Args:
+            theta: Phases of the heads, for their size and device.
+
+        Returns:
+            ``(dim,)`` in float32.
+        """
+        if self.drift_base is None:
+            return None
+        return rotary_drift(theta.shape[-1], base=self.drift_base).to(theta.device)
+
+    def forward(
+        self, phase: Float[Tensor, "batch length width"], **visibility: Any
+    ) -> Float[Tensor, "batch length width"]:
+        """Returns the phase increment, radians.
+
+        Args:
+            phase: ``(batch, length, hidden_size)`` radians, any real value.
+            **visibility: `attn_mask`, `key_mask`, `cu_seqlens`, `is_causal` as in the operator.
+
+        Returns:
+            ``(batch, length, hidden_size)``.
+        """
+        theta = split_heads(phase, self.num_heads)
+        return merge_heads(self.couple(theta, *self.gates(phase), **visibility))
+
+    def couple(
+        self, theta: Tensor, query_gate: Tensor, key_gate: Tensor, **visibility: Any
+    ) -> Tensor:
+        """Returns the increment of each head.
+
+        Args:
+            theta: ``(batch, heads, length, dim)`` radians.
+            query_gate: Broadcastable to `theta`.
+            key_gate: Broadcastable to `theta`.
+            **visibility: See `forward`.
+
+        Returns:
+            The increment, like `theta`.
+        """
+        raise NotImplementedError
+
+    def synchrony(self, phase: Float[Tensor, "batch length width"], **visibility: Any) -> Synchrony:
+        r"""Returns the weights, the coherence each token sees and the attracted pairs.
+
+        The order parameter of a row is :math:`|\sum_u A_{tu} e^{i\theta_{uk}}|`, averaged over
+        coordinates; a pair attracts where its mean cosine is positive.
+
+        Args:
+            phase: ``(batch, length, hidden_size)`` radians.
+            **visibility: See `forward`.
+
+        Returns:
+            The dense picture of the layer.
+        """
+        theta = split_heads(phase, self.num_heads)
+        weights = kuramoto_attention_weights(
+            theta, theta, *self.gates(phase), natural_frequency=self.natural_frequency(theta),
+            exclude_self=self.exclude_self, **visibility,
+        )  # fmt: skip
+        cos, sin = theta.cos(), theta.sin()
+        coherence = torch.hypot(weights @ cos, weights @ sin).mean(-1)
+        alignment = cos @ cos.mT + sin @ sin.mT
+        return Synchrony(weights, coherence.clamp(max=1.0), (alignment > 0) & (weights > 0))
+
+    def gates(self, phase: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the gates of queries and keys, broadcastable to the heads' phases.
+
+        Args:
+            phase: ``(batch, length, hidden_size)`` radians.
+
+        Returns:
+            The two gates.
+        """
+        if self.raw_gate is not None:
+            gate = softplus(self.raw_gate) if self.gate == "static" else self.raw_gate
+            return gate, torch.ones_like(gate)
+        feature = torch.cat([phase.cos(), phase.sin()], -1)
+        assert self.query_gate_proj is not None
+        query = split_heads(self.query_gate_proj(feature), self.num_heads)
+        if self.key_gate_proj is None:
+            return query, torch.ones_like(query)
+        return query, split_heads(self.key_gate_proj(feature), self.num_heads)

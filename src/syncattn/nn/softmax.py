@@ -1,0 +1,92 @@
+"""The baseline: softmax attention with rotary position."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from syncattn import _validation as check
+from syncattn import kernels
+from syncattn._masks import Visibility
+from syncattn._typing import Float, Tensor
+from syncattn.nn.heads import merge_heads, split_heads
+from syncattn.nn.rotary import rotate
+from syncattn.nn.synchrony import Synchrony
+
+
+class SoftmaxAttention(nn.Module):
+    r"""Softmax over scaled dot products of queries and keys turned by their positions.
+
+    Args:
+        hidden_size: Width of the stream.
+        num_heads: Number of heads; divides `hidden_size`.
+        rotary_base: Base of the rotary ladder.
+        bias: Whether the projections have a bias.
+
+    Raises:
+        ValueError: If `num_heads` does not divide `hidden_size`, or heads have an odd size.
+
+    References:
+        | Attention Is All You Need (Vaswani et al., 2017)
+        | RoFormer: Enhanced Transformer with Rotary Position Embedding (Su et al., 2021)
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_heads: int,
+        *,
+        rotary_base: float = 10_000.0,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        check.require_divisible(hidden_size, "hidden_size", 2 * num_heads, "2 * num_heads")
+        self.num_heads = num_heads
+        self.rotary_base = rotary_base
+        self.q_proj = nn.Linear(hidden_size, hidden_size, bias=bias)
+        self.k_proj = nn.Linear(hidden_size, hidden_size, bias=bias)
+        self.v_proj = nn.Linear(hidden_size, hidden_size, bias=bias)
+        self.o_proj = nn.Linear(hidden_size, hidden_size, bias=bias)
+
+    def forward(
+        self, hidden_states: Float[Tensor, "batch length width"], **visibility: Any
+    ) -> Float[Tensor, "batch length width"]:
+        """Returns the mixed stream.
+
+        Args:
+            hidden_states: ``(batch, length, hidden_size)``.
+            **visibility: `attn_mask`, `key_mask`, `cu_seqlens`, `is_causal` as in the operators.
+
+        Returns:
+            ``(batch, length, hidden_size)``.
+        """
+        query, key, seen = self._scores(hidden_states, visibility)
+        value = split_heads(self.v_proj(hidden_states), self.num_heads)
+        out = kernels.attend(query, key, value, scale=query.shape[-1] ** -0.5, visibility=seen)
+        return self.o_proj(merge_heads(out))
+
+    def synchrony(
+        self, hidden_states: Float[Tensor, "batch length width"], **visibility: Any
+    ) -> Synchrony:
+        """Returns the dense weights; softmax has no oscillators.
+
+        Args:
+            hidden_states: ``(batch, length, hidden_size)``.
+            **visibility: See `forward`.
+
+        Returns:
+            The weights alone.
+        """
+        query, key, seen = self._scores(hidden_states, visibility)
+        identity = torch.eye(key.shape[2], dtype=query.dtype, device=query.device)
+        identity = identity.expand(*key.shape[:2], -1, -1)
+        scale = query.shape[-1] ** -0.5
+        return Synchrony(kernels.attend(query, key, identity, scale=scale, visibility=seen))
+
+    def _scores(self, x: Tensor, visibility: dict[str, Any]) -> tuple[Tensor, Tensor, Visibility]:
+        query = rotate(split_heads(self.q_proj(x), self.num_heads), base=self.rotary_base)
+        key = rotate(split_heads(self.k_proj(x), self.num_heads), base=self.rotary_base)
+        named = {"attn_mask": None, "key_mask": None, "cu_seqlens": None, "is_causal": False}
+        return query, key, check.require_visibility(query, key, **(named | visibility))

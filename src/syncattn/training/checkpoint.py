@@ -1,0 +1,266 @@
+"""Checkpoints: all that a run needs to go on exactly where it was, whole or not there at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import load_file, load_model, save_file
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+__all__ = [
+    "CurvePoint",
+    "TrainingState",
+    "has_checkpoints",
+    "last_checkpoint",
+    "load_checkpoint",
+    "save_checkpoint",
+]
+
+_FOLDER = "checkpoints"
+_MANIFEST = "manifest.json"
+_OPTIMIZER = "optimizer.safetensors"
+_STATE = "state.json"
+_MODEL = "model"
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One point of a training curve.
+
+    Attributes:
+        step: Optimiser steps done.
+        tokens: Bytes predicted in training so far.
+        train_bits_per_byte: Mean over the steps since the last point.
+        valid_bits_per_byte: On the head of the validation split, after this step.
+        learning_rate: Of this step.
+        gradient_norm: Of this step, before clipping.
+        seconds: Spent in training steps so far, without evaluation and checkpoints.
+    """
+
+    step: int
+    tokens: int
+    train_bits_per_byte: float
+    valid_bits_per_byte: float
+    learning_rate: float
+    gradient_norm: float
+    seconds: float
+
+
+@dataclass
+class TrainingState:
+    """What a run knows besides weights and optimiser.
+
+    Batches and dropout are functions of the seed and the step, so no generator is among it.
+
+    Attributes:
+        step: Optimiser steps done.
+        curve: Points so far.
+        nats: Sum of the training losses since the last point.
+        nats_steps: Steps in that sum.
+        seconds: Spent in training steps.
+        peak_memory_bytes: Largest figure so far.
+    """
+
+    step: int = 0
+    curve: list[CurvePoint] = field(default_factory=list[CurvePoint])
+    nats: float = 0.0
+    nats_steps: int = 0
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+    def advance(self, nats: float, seconds: float) -> None:
+        """Counts a step.
+
+        Args:
+            nats: Its training loss.
+            seconds: The time it took.
+        """
+        self.step += 1
+        self.nats += nats
+        self.nats_steps += 1
+        self.seconds += seconds
+
+    def add(self, point: CurvePoint) -> None:
+        """Adds a point to the curve, from which the mean training loss starts anew.
+
+        Args:
+            point: The point.
+        """
+        self.curve.append(point)
+        self.nats = 0.0
+        self.nats_steps = 0
+
+
+def save_checkpoint(
+    directory: Path,
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    state: TrainingState,
+    *,
+    run: dict[str, Any],
+    keep: int = 2,
+) -> Path:
+    """Writes a checkpoint that appears whole or not at all, and drops all but the newest.
+
+    Args:
+        directory: Folder of the run; checkpoints go to `checkpoints/step-00000000` below it.
+        model: Model; `model/` of the checkpoint can be given to `from_pretrained`.
+        optimizer: Optimizer whose state holds tensors and numbers only.
+        state: The rest.
+        run: What must be the same when the run goes on; plain values.
+        keep: Checkpoints to keep, the new one included.
+
+    Returns:
+        Folder of the checkpoint.
+    """
+    folder = directory / _FOLDER
+    final = folder / f"step-{state.step:08d}"
+    temporary = folder / f".partial-{final.name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    # One shard, whatever the size, so that one file can be read back into the model.
+    with _without_bars():
+        model.save_pretrained(temporary / _MODEL, max_shard_size="1000TB")
+    save_file(_optimizer_tensors(optimizer), temporary / _OPTIMIZER)
+    _write_json(temporary / _STATE, {"state": asdict(state), "run": run})
+    _write_json(temporary / _MANIFEST, _checksums(temporary))
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    for old in _checkpoints(directory)[keep:]:
+        shutil.rmtree(old)
+    return final
+
+
+def has_checkpoints(directory: Path) -> bool:
+    """Tells whether a folder has checkpoints, whole or torn.
+
+    Args:
+        directory: Folder of the run.
+    """
+    return bool(_checkpoints(directory))
+
+
+def last_checkpoint(directory: Path) -> Path | None:
+    """Returns the newest whole checkpoint of a run, or None; warns about torn ones.
+
+    Args:
+        directory: Folder of the run.
+    """
+    for checkpoint in _checkpoints(directory):
+        if _is_whole(checkpoint):
+            return checkpoint
+        warnings.warn(
+            f"The checkpoint {checkpoint.name!r} in {str(directory)!r} is torn: its files differ "
+            "from its manifest. An older one, or the start, takes its place.",
+            stacklevel=2,
+        )
+    return None
+
+
+def load_checkpoint(
+    checkpoint: Path,
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    *,
+    run: dict[str, Any],
+) -> TrainingState:
+    """Puts a checkpoint back into a model and its optimizer.
+
+    Args:
+        checkpoint: Folder of a whole checkpoint.
+        model: Model of the same architecture; its weights are replaced.
+        optimizer: Optimizer over the same parameters; its state is replaced.
+        run: Must equal what the checkpoint was saved with.
+
+    Returns:
+        The rest of the state.
+
+    Raises:
+        ValueError: If the run differs in any value.
+    """
+    saved = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
+    _require_same(saved["run"], json.loads(json.dumps(run)), checkpoint)
+    load_model(model, checkpoint / _MODEL / "model.safetensors")
+    content = optimizer.state_dict()
+    content["state"] = _optimizer_state(load_file(checkpoint / _OPTIMIZER))
+    optimizer.load_state_dict(content)
+    state = saved["state"]
+    return TrainingState(**state | {"curve": [CurvePoint(**point) for point in state["curve"]]})
+
+
+@contextmanager
+def _without_bars() -> Generator[None]:
+    """Silences the bar that Transformers draws for every file it saves."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _checkpoints(directory: Path) -> list[Path]:
+    """Returns the checkpoints of a run, newest first."""
+    return sorted((directory / _FOLDER).glob("step-*"), reverse=True)
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    state = cast("dict[int, dict[str, Any]]", optimizer.state_dict()["state"])
+    return {
+        f"{index}.{key}": torch.as_tensor(value).contiguous()
+        for index, values in state.items()
+        for key, value in values.items()
+    }
+
+
+def _optimizer_state(tensors: dict[str, torch.Tensor]) -> dict[int, dict[str, torch.Tensor]]:
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = tensor
+    return state
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+
+
+def _checksums(checkpoint: Path) -> dict[str, str]:
+    """Returns the sha256 of every file of a checkpoint but its manifest."""
+    sums: dict[str, str] = {}
+    for path in sorted(checkpoint.rglob("*")):
+        if path.is_file() and path.name != _MANIFEST:
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            sums[path.relative_to(checkpoint).as_posix()] = digest
+    return sums
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        manifest = json.loads((checkpoint / _MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return manifest == _checksums(checkpoint)
+
+
+def _require_same(saved: dict[str, Any], given: dict[str, Any], checkpoint: Path) -> None:
+    for name in sorted(saved.keys() | given.keys()):
+        before, now = saved.get(name), given.get(name)
+        if before != now:
+            raise ValueError(
+                f"`{name}` must be the same when a run goes on; got {now!r}, but {checkpoint.name} "
+                f"of this run was made with {before!r}. Give the same value, or start in another "
+                "directory."
+            )

@@ -1,0 +1,338 @@
+"""The training loop, readable from top to bottom; it reports bits per byte."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+
+from syncattn._typing import Float, Int, Tensor
+from syncattn.data import Corpus, evaluation_batches, training_batch
+from syncattn.training.checkpoint import (
+    CurvePoint,
+    TrainingState,
+    has_checkpoints,
+    last_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from syncattn.training.config import TrainingConfig
+from syncattn.training.memory import PeakMemory
+from syncattn.training.progress import Progress, RunFiles
+from syncattn.training.setup import Run, prepare
+
+__all__ = ["DivergedError", "TrainingResult", "evaluate", "train"]
+
+_NATS_PER_BIT = math.log(2)
+
+
+class DivergedError(RuntimeError):
+    """The loss or the gradient stopped being finite.
+
+    The model keeps the weights it had before the step that failed.
+
+    Attributes:
+        step: Optimiser steps done before the failure.
+        remedy: What to try.
+    """
+
+    def __init__(self, step: int, what: str, value: float) -> None:
+        self.step = step
+        self.remedy = (
+            "Lower `learning_rate`, raise `warmup_steps` or set `mixed_precision` to 'no'."
+        )
+        super().__init__(
+            f"The {what} must stay finite; got {value} after {step} steps. {self.remedy}"
+        )
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training came to.
+
+    Attributes:
+        label: Name of the run.
+        curve: Points from the first evaluation to the last step.
+        valid_bits_per_byte: Of the last point.
+        test_bits_per_byte: On the test split, read once, after the last step.
+        num_tokens: Bytes predicted in training.
+        seconds: Spent in training steps, without evaluation and checkpoints, over all resumptions.
+        tokens_per_second: Their quotient.
+        peak_memory_bytes: See `PeakMemory`: what it counts depends on the device.
+        num_parameters: Parameters of the model, frozen ones included, shared ones once.
+        seed: Seed of the run.
+        device: Where it ran.
+        checkpoint: Newest checkpoint, or None if none was wanted.
+    """
+
+    label: str
+    curve: list[CurvePoint]
+    valid_bits_per_byte: float
+    test_bits_per_byte: float
+    num_tokens: int
+    seconds: float
+    tokens_per_second: float
+    peak_memory_bytes: int
+    num_parameters: int
+    seed: int
+    device: str
+    checkpoint: Path | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the result as plain values that JSON can hold."""
+        checkpoint = None if self.checkpoint is None else str(self.checkpoint)
+        return asdict(self) | {"checkpoint": checkpoint}
+
+
+def train(
+    model: PreTrainedModel,
+    corpus: Corpus,
+    config: TrainingConfig,
+    *,
+    directory: Path,
+    label: str = "model",
+    progress: bool = True,
+    resume: bool = False,
+) -> TrainingResult:
+    """Trains a causal language model on bytes.
+
+    The order of the data and the dropout of a step depend on `config.seed` and the step alone:
+    every model sees the same bytes, and a run killed at any moment resumes to the same losses
+    (on CUDA, up to kernels that are not deterministic themselves). The global generators of
+    `random` and torch are seeded at every step.
+
+    Args:
+        model: A causal language model of Transformers with a vocabulary of at least 256; it is
+            trained in place and moved to the accelerator, if there is one.
+        corpus: Bytes to learn from.
+        config: How.
+        directory: Folder of this run: `training.json` (settings and corpus), `metrics.jsonl` (a
+            line per point of the curve), `checkpoints/`.
+        label: Name shown in the progress.
+        progress: Shows a bar on a terminal, else a line per point of the curve, on stderr.
+        resume: Goes on from the newest whole checkpoint; starts afresh if there is none.
+
+    Returns:
+        The curve and what was measured.
+
+    Raises:
+        ValueError: If corpus, model and settings do not fit each other; if `directory` holds a
+            run and `resume` is False; or if `resume` finds a run with other settings.
+        DivergedError: If a loss or a gradient norm is not finite.
+    """
+    run = prepare(model, corpus, config, directory, label)
+    accelerator, optimizer = run.accelerator, run.optimizer
+    files = RunFiles(directory) if accelerator.is_main_process else None
+    state = _start(run, files, resume=resume)
+    with (
+        _keeping_last_finite(run, state),
+        PeakMemory(accelerator.device) as memory,
+        Progress(label, steps=config.steps, done=state.step, shown=progress and bool(files)) as bar,
+    ):
+        for step in range(state.step, config.steps):
+            started = time.perf_counter()
+            _seed_dropout(config.seed, step, accelerator.process_index)
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate_at(step)
+            loss = _nats(run.prepared, _batch(run, step), config.mixed_precision)
+            accelerator.backward(loss)
+            norm = accelerator.clip_grad_norm_(run.parameters, config.gradient_clip or math.inf)
+            nats = _finite("training loss", accelerator.reduce(loss.detach(), "mean"), step)
+            gradient_norm = _finite("gradient norm", norm, step)
+            optimizer.step()
+            optimizer.zero_grad()
+            state.advance(nats, time.perf_counter() - started)
+            bar.step()
+            if _is_due(state.step, config.evaluation_interval, config.steps):
+                point = _measure(run, state, gradient_norm)
+                state.add(point)
+                bar.point(point)
+                if files:
+                    files.add(point)
+            state.peak_memory_bytes = max(state.peak_memory_bytes, memory.num_bytes)
+            if _is_due(state.step, config.checkpoint_interval, config.steps):
+                _save(run, state)
+    return _result(run, state)
+
+
+def evaluate(
+    model: PreTrainedModel,
+    split: Int[Tensor, " bytes"],
+    *,
+    batch_size: int,
+    context_length: int,
+    max_tokens: int | None = None,
+    mixed_precision: Literal["no", "bf16"] = "no",
+) -> float:
+    """Returns the mean bits per byte of a model on the head of a split.
+
+    Args:
+        model: A causal language model of Transformers; its mode is left as it was.
+        split: Bytes, uint8.
+        batch_size: Windows evaluated at once.
+        context_length: Bytes the model sees at most; the first of a window has no context but one.
+        max_tokens: Most bytes to predict; None takes the whole split.
+        mixed_precision: As in training.
+
+    Returns:
+        Bits per byte; 8 is the score of a uniform guess.
+
+    Raises:
+        ValueError: If the split is shorter than one window, or a size is not positive.
+    """
+    was_training = model.training
+    model.eval()
+    nats, count = 0.0, 0
+    with torch.no_grad():
+        for batch in evaluation_batches(
+            split, batch_size=batch_size, context_length=context_length, max_tokens=max_tokens
+        ):
+            nats += _nats(model, batch.to(model.device), mixed_precision, "sum").item()
+            count += batch[:, 1:].numel()
+    model.train(was_training)
+    return nats / count / _NATS_PER_BIT
+
+
+def _start(run: Run, files: RunFiles | None, *, resume: bool) -> TrainingState:
+    """Returns the state to begin from, and begins the files of the run."""
+    if not resume and has_checkpoints(run.directory):
+        raise ValueError(
+            "`directory` must hold no earlier run unless `resume` is True; got "
+            f"{str(run.directory)!r}, which has checkpoints. Resume it, or choose another."
+        )
+    newest = last_checkpoint(run.directory) if resume else None
+    state = TrainingState()
+    if newest:
+        state = load_checkpoint(newest, run.model, run.optimizer.optimizer, run=run.identity)
+    # No process may write before all have looked.
+    run.accelerator.wait_for_everyone()
+    if files:
+        config, corpus = run.config.as_dict(), run.corpus.identity.as_dict()
+        files.start({"label": run.label, "config": config, "corpus": corpus}, state.curve)
+    return state
+
+
+def _batch(run: Run, step: int) -> Int[Tensor, "batch window"]:
+    """Returns the windows of a step that fall to this process."""
+    batch = training_batch(
+        run.corpus.train,
+        batch_size=run.config.batch_size,
+        context_length=run.config.context_length,
+        seed=run.config.seed,
+        step=step,
+    )
+    here = run.accelerator
+    return batch[here.process_index :: here.num_processes].to(here.device)
+
+
+def _seed_dropout(seed: int, step: int, process: int) -> None:
+    # Dropout as a function of the step: no generator to save, nothing that evaluation could move.
+    random.seed(f"dropout/{seed}/{step}/{process}")
+    torch.manual_seed(random.getrandbits(63))
+
+
+def _nats(
+    model: nn.Module,
+    windows: Int[Tensor, "batch window"],
+    mixed_precision: str,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> Float[Tensor, ""]:
+    """Returns the cross entropy, in nats, of every byte of the windows but the first."""
+    # A cache of keys and values would be filled and thrown away.
+    cache = {"use_cache": False} if hasattr(getattr(model, "config", None), "use_cache") else {}
+    half = torch.autocast(windows.device.type, torch.bfloat16)
+    with half if mixed_precision == "bf16" else nullcontext():
+        logits = model(input_ids=windows[:, :-1], **cache).logits
+    return cross_entropy(
+        logits.float().flatten(0, 1), windows[:, 1:].flatten(), reduction=reduction
+    )
+
+
+def _finite(what: str, value: Any, step: int) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise DivergedError(step, what, number)
+    return number
+
+
+def _is_due(step: int, interval: int, steps: int) -> bool:
+    return interval > 0 and (step % interval == 0 or step == steps)
+
+
+def _measure(run: Run, state: TrainingState, gradient_norm: float) -> CurvePoint:
+    """Returns the point of the curve after the step just done."""
+    config = run.config
+    valid = evaluate(
+        run.model,
+        run.corpus.valid,
+        batch_size=config.batch_size,
+        context_length=config.context_length,
+        max_tokens=config.evaluation_tokens,
+        mixed_precision=config.mixed_precision,
+    )
+    return CurvePoint(
+        step=state.step,
+        tokens=state.step * config.batch_size * config.context_length,
+        train_bits_per_byte=state.nats / state.nats_steps / _NATS_PER_BIT,
+        valid_bits_per_byte=_finite("validation loss", valid, state.step),
+        learning_rate=config.learning_rate_at(state.step - 1),
+        gradient_norm=gradient_norm,
+        seconds=state.seconds,
+    )
+
+
+def _save(run: Run, state: TrainingState) -> None:
+    if run.accelerator.is_main_process:
+        optimizer = run.optimizer.optimizer
+        save_checkpoint(run.directory, run.model, optimizer, state, run=run.identity)
+    run.accelerator.wait_for_everyone()
+
+
+@contextmanager
+def _keeping_last_finite(run: Run, state: TrainingState) -> Generator[None]:
+    """Saves the state before a failed step, unless the weights themselves are lost."""
+    try:
+        yield
+    except DivergedError:
+        weights_are_finite = all(p.isfinite().all() for p in run.model.parameters())
+        if run.config.checkpoint_interval and weights_are_finite:
+            _save(run, state)
+        raise
+
+
+def _result(run: Run, state: TrainingState) -> TrainingResult:
+    run.model.eval()
+    config = run.config
+    test = evaluate(
+        run.model,
+        run.corpus.test,
+        batch_size=config.batch_size,
+        context_length=config.context_length,
+        max_tokens=config.test_tokens,
+        mixed_precision=config.mixed_precision,
+    )
+    tokens = state.step * config.batch_size * config.context_length
+    return TrainingResult(
+        label=run.label,
+        curve=state.curve,
+        valid_bits_per_byte=state.curve[-1].valid_bits_per_byte,
+        test_bits_per_byte=test,
+        num_tokens=tokens,
+        seconds=state.seconds,
+        tokens_per_second=tokens / state.seconds,
+        peak_memory_bytes=state.peak_memory_bytes,
+        num_parameters=sum(parameter.numel() for parameter in run.model.parameters()),
+        seed=config.seed,
+        device=str(run.accelerator.device),
+        checkpoint=last_checkpoint(run.directory) if config.checkpoint_interval else None,
+    )

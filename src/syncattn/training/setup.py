@@ -1,0 +1,174 @@
+"""What is settled before the first step: device, optimizer, and whether everything fits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import nn
+from transformers import PreTrainedModel
+
+from syncattn.data import Corpus
+from syncattn.training.config import TrainingConfig
+
+__all__ = ["Run", "parameter_groups", "prepare"]
+
+# What may change when a run goes on, because no weight depends on it.
+_FREE_SETTINGS = ("evaluation_interval", "evaluation_tokens", "test_tokens", "checkpoint_interval")
+# What Transformers writes into a configuration by itself when it saves or loads.
+_VOLATILE = ("architectures", "dtype", "transformers_version", "_name_or_path")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What stays the same while a model trains.
+
+    Attributes:
+        model: The caller's model, on the device.
+        corpus: Its data.
+        config: Its settings.
+        directory: Folder of the run.
+        label: Name shown.
+        accelerator: Device and processes.
+        prepared: The model as Accelerate wraps it; the one to train.
+        optimizer: AdamW as Accelerate wraps it.
+        parameters: What is trained.
+        identity: What must be the same when the run goes on; plain values.
+    """
+
+    model: PreTrainedModel
+    corpus: Corpus
+    config: TrainingConfig
+    directory: Path
+    label: str
+    accelerator: Accelerator
+    prepared: nn.Module
+    optimizer: AcceleratedOptimizer
+    parameters: list[nn.Parameter]
+    identity: dict[str, Any]
+
+
+def prepare(
+    model: PreTrainedModel, corpus: Corpus, config: TrainingConfig, directory: Path, label: str
+) -> Run:
+    """Checks that everything fits, and puts model and optimizer on the device.
+
+    Args:
+        model: A causal language model of Transformers.
+        corpus: Bytes.
+        config: Settings.
+        directory: Folder of the run.
+        label: Name shown.
+
+    Returns:
+        The run, ready to start.
+
+    Raises:
+        ValueError: If model, corpus, settings and number of processes do not fit each other.
+    """
+    _require_fit(model, corpus, config)
+    # Precision is left to autocast: Accelerate's is one for the whole process, and for ever.
+    accelerator = Accelerator(mixed_precision="no")
+    processes = accelerator.num_processes
+    if config.batch_size % processes:
+        raise ValueError(
+            "`batch_size` must be a multiple of the number of processes; got "
+            f"{config.batch_size} and {processes}. Choose another batch size."
+        )
+    model.to(accelerator.device)
+    model.train()
+    groups = parameter_groups(model, config.weight_decay)
+    optimizer = torch.optim.AdamW(
+        groups, lr=config.learning_rate, betas=(config.beta1, config.beta2)
+    )
+    prepared, prepared_optimizer = accelerator.prepare(model, optimizer)
+    return Run(
+        model=model,
+        corpus=corpus,
+        config=config,
+        directory=directory,
+        label=label,
+        accelerator=accelerator,
+        prepared=prepared,
+        optimizer=prepared_optimizer,
+        parameters=[parameter for group in groups for parameter in group["params"]],
+        identity=_identity(model, corpus, config) | {"num_processes": processes},
+    )
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Returns the trainable parameters in two groups for AdamW: decayed and not.
+
+    Parameters of fewer than two dimensions are not decayed, nor is a parameter that carries
+    `_no_weight_decay = True`, nor one of a module that carries it: phases, anchors and couplings
+    have no meaningful zero to shrink to.
+
+    Args:
+        model: Model.
+        weight_decay: Of the first group; the second has none.
+
+    Returns:
+        The groups that are not empty, each with `params` and `weight_decay`.
+
+    Raises:
+        ValueError: If no parameter is trainable.
+    """
+    kept = {
+        id(parameter)
+        for module in model.modules()
+        if getattr(module, "_no_weight_decay", False) is True
+        for parameter in module.parameters()
+    }
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            marked = getattr(parameter, "_no_weight_decay", False) or id(parameter) in kept
+            (others if marked or parameter.ndim < 2 else decayed).append(parameter)
+    if not decayed and not others:
+        raise ValueError(
+            "`model` must have a trainable parameter; got none. Set `requires_grad` on some."
+        )
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _require_fit(model: PreTrainedModel, corpus: Corpus, config: TrainingConfig) -> None:
+    for name in ("train", "valid", "test"):
+        size = getattr(corpus, name).shape[0]
+        if size <= config.context_length:
+            raise ValueError(
+                "Every split of `corpus` must have at least `context_length` + 1 = "
+                f"{config.context_length + 1} bytes; got {size} for {name}. Give a longer text or "
+                "lower `context_length`."
+            )
+    vocabulary = getattr(model.config, "vocab_size", None)
+    if vocabulary is not None and vocabulary < 256:
+        raise ValueError(
+            "`model` must have a vocabulary of at least 256, one token per byte; got "
+            f"{vocabulary}. Set `vocab_size` to 256."
+        )
+    longest = getattr(model.config, "max_position_embeddings", None)
+    if longest is not None and longest < config.context_length:
+        raise ValueError(
+            "`context_length` must be at most the model's `max_position_embeddings`; got "
+            f"{config.context_length} and {longest}. Lower the one or raise the other."
+        )
+
+
+def _identity(model: PreTrainedModel, corpus: Corpus, config: TrainingConfig) -> dict[str, Any]:
+    settings = {k: v for k, v in config.as_dict().items() if k not in _FREE_SETTINGS}
+    architecture: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
+    return (
+        settings
+        | {"corpus": corpus.identity.sha256, "model": type(model).__name__}
+        | {f"model.{k}": v for k, v in architecture.items() if k not in _VOLATILE}
+    )
