@@ -26,6 +26,7 @@ _MOST_HEADS = 4
 _MOST_LABELS = 40
 _MOST_LINES = 12
 _ORDER_HEIGHT = 1.25
+_LEGEND_ROWS = 8
 _HIDDEN = "#e4e4e4"
 _HATCH = "#bdbdbd"
 _LOCKED = "#D55E00"
@@ -100,9 +101,8 @@ def _read_layer(pattern: LayerPattern, visible: np.ndarray | None, tokens: int) 
     if fraction is None and locked is not None:
         counted = np.ones((queries, keys), bool) if visible is None else visible[-queries:]
         fraction = locked[:, counted].mean(axis=1) if counted.any() else np.full(heads, np.nan)
-    return _Layer(
-        weights, _optional(pattern, "order_parameter", (heads, queries)), locked, fraction
-    )
+    order = _optional(pattern, "order_parameter", (heads, queries))
+    return _Layer(weights, order, locked, fraction)
 
 
 def _visibility(visible: Any, is_causal: bool, tokens: int) -> np.ndarray:
@@ -292,7 +292,7 @@ def _draw_order(layers: Sequence[_Layer], labels: Sequence[str], axes: Axes) -> 
         fontsize=style.SMALL_FONT,
         borderaxespad=0,
         labelspacing=0.25,
-        ncols=math.ceil(len(oscillating) / 8),
+        ncols=math.ceil(len(oscillating) / _LEGEND_ROWS),
     )
 
 
@@ -363,7 +363,9 @@ def attention_weights(
     room = _room(labels)
     heads, queries, _ = shown[0].weights.shape
     grid_width = min(heads, _MOST_HEADS) * room.column
-    width = max(room.left + grid_width + room.right, 6.2)
+    line_width = min(max(grid_width, 3.9), 7.0) - 0.22
+    beside = 0.2 + 0.8 * math.ceil(len(everything[:_MOST_LINES]) / _LEGEND_ROWS)
+    width = max(room.left + max(grid_width + room.right, line_width + beside), 6.2)
     grid_bottom = room.top + 0.2 + len(shown) * room.row + room.keys - 0.3
     oscillating = any(layer.order is not None for layer in everything[:_MOST_LINES])
     lines = style.caption_lines(_caption(legend, everything), width - 0.9)
@@ -383,7 +385,6 @@ def attention_weights(
     _draw_scale(figure, norm, room.left + grid_width - 0.08, room)
     _draw_key(figure, room, not seen[-queries:].all(), zeros, dots)
     if oscillating:
-        line_width = min(max(grid_width, 3.9), 7.0) - 0.22
         drawn = everything[:_MOST_LINES]
         top = grid_bottom + 0.15
         axes = style.position(figure, room.left, top, line_width, _ORDER_HEIGHT)

@@ -41,7 +41,7 @@ def _curve(points: Sequence[Mapping[str, Any]], value: str) -> _Curve:
     )
     tokens, bits = np.array([x for x, _ in pairs]), np.array([y for _, y in pairs])
     finite = np.isfinite(bits)
-    return _Curve(tokens[finite], bits[finite], not finite.all())
+    return _Curve(tokens[finite], bits[finite], not bool(finite.all()))
 
 
 def _summary(name: str, points: Sequence[Mapping[str, Any]], value: str) -> _Summary:
@@ -239,7 +239,7 @@ def learning_curves(
     width, height = 4.6, max(2.8, 0.17 * len(summaries))
     margin = 0.35 + longest * 0.6 * style.LABEL_FONT / 72
     total_width = 0.65 + width + margin
-    highest = max(seed.bits.max() for s in summaries.values() for seed in s.seeds if seed.bits.size)
+    highest = max(bit for s in summaries.values() for seed in s.seeds for bit in seed.bits.tolist())
     drawn = chance is not None and chance <= 1.15 * highest
     lines = style.caption_lines(_curves_caption(summaries, chance, drawn), total_width - 0.9)
     figure = style.empty_figure(total_width, 0.45 + height + 0.65 + style.CAPTION_LINE * len(lines))

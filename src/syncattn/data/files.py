@@ -7,8 +7,9 @@ import gzip
 import os
 import stat
 import zlib
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import NamedTuple, cast
 
 __all__ = ["NotTextError", "TextFile", "list_files", "read_text"]
 
@@ -106,11 +107,11 @@ def unreadable(path: Path, error: OSError) -> ValueError:
     )
 
 
-def _open(path: Path) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+def _open(path: Path) -> BufferedIOBase:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
-def _read_checked(stream: IO[bytes], path: Path, max_bytes: int | None) -> TextFile:
+def _read_checked(stream: BufferedIOBase, path: Path, max_bytes: int | None) -> TextFile:
     decoder = codecs.getincrementaldecoder("utf-8")()
     content = bytearray()
     pending = 0

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import UInt8
 
 from syncattn._typing import Int, Tensor
 from syncattn.data.files import NotTextError, list_files, read_text, unreadable
@@ -71,9 +72,9 @@ class Corpus:
         identity: What the bytes are.
     """
 
-    train: Int[Tensor, " train_bytes"]
-    valid: Int[Tensor, " valid_bytes"]
-    test: Int[Tensor, " test_bytes"]
+    train: UInt8[Tensor, " train_bytes"]
+    valid: UInt8[Tensor, " valid_bytes"]
+    test: UInt8[Tensor, " test_bytes"]
     identity: CorpusIdentity
 
 
@@ -130,7 +131,7 @@ def load_corpus(
 
 
 def training_batch(
-    split: Int[Tensor, " bytes"], *, batch_size: int, context_length: int, seed: int, step: int
+    split: UInt8[Tensor, " bytes"], *, batch_size: int, context_length: int, seed: int, step: int
 ) -> Int[Tensor, "batch window"]:
     """Returns the windows of a training step, a pure function of the seed and the step.
 
@@ -159,7 +160,7 @@ def training_batch(
 
 
 def evaluation_batches(
-    split: Int[Tensor, " bytes"],
+    split: UInt8[Tensor, " bytes"],
     *,
     batch_size: int,
     context_length: int,

@@ -52,6 +52,12 @@ class _Pass(NamedTuple):
     lock: Lock
     method: Method
     coordinate: int
+    weighted: bool
+
+    @property
+    def nothing(self) -> bool:
+        """True without queries or keys: there is nothing to sort."""
+        return min(self.visibility.num_queries, self.visibility.num_keys) == 0
 
 
 def selective_synchronization(
@@ -67,7 +73,7 @@ def selective_synchronization(
     smoothing: float = 0.0,
     edge_floor: float = EDGE_FLOOR,
     multiplicity: Float[Tensor, "batch heads keys"] | None = None,
-) -> tuple[Values, Order]:
+) -> tuple[Float[Tensor, "batch heads queries value_dim"], Order]:
     r"""Returns the average of the values over locked keys, and the total strength of each query.
 
     .. math::
@@ -113,7 +119,7 @@ def selective_synchronization(
         )
     return cast(
         "tuple[Tensor, Tensor]",
-        _forward_op(
+        torch.ops.syncattn.selective_synchronization(
             query,
             key,
             value,
@@ -174,15 +180,16 @@ def _prepare(
         query.shape[2], num_keys, is_causal, None, segment, attn_mask, exclude_self
     )
     lock = Lock(smoothing, edge_floor, self_pairs)
-    return _Pass(side, batch, heads, visibility, lock, method, coordinate)
+    weighted = multiplicity is not None or key_mask is not None
+    return _Pass(side, batch, heads, visibility, lock, method, coordinate, weighted)
 
 
 def _sums(call: _Pass) -> tuple[Tensor, Tensor]:
     """Returns the forward sums of a call, ``(groups, queries, value_dim)`` and without the last."""
     side = call.side
-    if call.method == "blockwise":
+    if call.method == "blockwise" or call.nothing:
         tiles = dense_tiles(call.visibility, call.batch, call.heads, side.query.device)
-        return forward(side, tiles, call.lock)
+        return forward(side, tiles, call.lock, weighted=call.weighted)
     if call.method == "repeats":
         return _Repeats.of(call).sums(call)
     entries = _entries(call)
@@ -206,7 +213,7 @@ def _gradients(
     points, values, threshold = needs
     wanted = {"points": points, "values": values, "threshold": threshold}
     side = call.side
-    if call.method == "blockwise":
+    if call.method == "blockwise" or call.nothing:
         tiles = dense_tiles(call.visibility, call.batch, call.heads, side.query.device)
         result = backward(side, weight, tiles, call.lock, **wanted)
         return result.query, result.key, result.value, result.inverse_threshold
@@ -283,7 +290,9 @@ class _Repeats(NamedTuple):
     def of(cls, call: _Pass) -> _Repeats:
         """Finds the classes of a call."""
         side = call.side
-        queries, num_queries = equality_classes(side.query, side.inverse_threshold[..., None])
+        queries, num_queries = equality_classes(
+            torch.cat([side.query, side.inverse_threshold[..., None]], -1)
+        )
         keys, num_keys = equality_classes(side.key)
         position = torch.arange(queries.shape[1], device=queries.device) + call.visibility.offset
         own = keys[:, position.clamp(min=0)].masked_fill(position < 0, -1)
@@ -423,24 +432,23 @@ def _backward_fake(
     return gradients[0], gradients[1], gradients[2], gradients[3]
 
 
-_forward_op = torch.library.custom_op(
-    "syncattn::selective_synchronization",
-    _forward_eager,
-    mutates_args=(),
-    schema=f"({_ARGUMENTS}) -> (Tensor, Tensor)",
+_FORWARD = "syncattn::selective_synchronization"
+_BACKWARD = "syncattn::selective_synchronization_backward"
+
+# Not `custom_op`: its kernels import the whole compiler, seconds of it, at their first call.
+torch.library.define(
+    _FORWARD, f"({_ARGUMENTS}) -> (Tensor, Tensor)", tags=torch.Tag.pt2_compliant_tag
 )
-_backward_op = torch.library.custom_op(
-    "syncattn::selective_synchronization_backward",
-    _backward_eager,
-    mutates_args=(),
-    schema=(
-        "(Tensor grad_output, Tensor grad_total, Tensor output, Tensor total, "
-        f"bool needs_points, bool needs_value, bool needs_threshold, {_ARGUMENTS})"
-        " -> (Tensor, Tensor, Tensor, Tensor)"
-    ),
+torch.library.define(
+    _BACKWARD,
+    "(Tensor grad_output, Tensor grad_total, Tensor output, Tensor total, bool needs_points, "
+    f"bool needs_value, bool needs_threshold, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor)",
+    tags=torch.Tag.pt2_compliant_tag,
 )
-_forward_op.register_fake(_forward_fake)
-_backward_op.register_fake(_backward_fake)
+torch.library.impl(_FORWARD, "default", _forward_eager)
+torch.library.impl(_BACKWARD, "default", _backward_eager)
+torch.library.register_fake(_FORWARD, _forward_fake)
+torch.library.register_fake(_BACKWARD, _backward_fake)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -455,7 +463,7 @@ def _differentiate(ctx: Any, grad_output: Tensor, grad_total: Tensor) -> tuple[A
         ctx.needs_input_grad[2],
         ctx.needs_input_grad[3],
     )
-    gradients = _backward_op(
+    gradients = torch.ops.syncattn.selective_synchronization_backward(
         grad_output, grad_total, output, total, points, value, threshold, *tensors, *ctx.settings
     )
     wanted = (points, points, value, threshold)
@@ -463,4 +471,4 @@ def _differentiate(ctx: Any, grad_output: Tensor, grad_total: Tensor) -> tuple[A
     return known + (None,) * 11
 
 
-_forward_op.register_autograd(_differentiate, setup_context=_save)
+torch.library.register_autograd(_FORWARD, _differentiate, setup_context=_save)

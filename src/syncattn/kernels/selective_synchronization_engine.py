@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 
@@ -63,34 +63,6 @@ class Workspace:
         if buffer is None or buffer.numel() < size:
             buffer = self._buffers[name] = self._like.new_empty(size)
         return buffer[:size].view(shape)
-
-
-class Tile(Protocol):
-    """A batch of query blocks against key blocks: where they lie and what they may see."""
-
-    def rows(self, x: Tensor) -> Tensor:
-        """Returns the tile's queries, ``(tiles, queries, ...)``."""
-        ...
-
-    def columns(self, x: Tensor) -> Tensor:
-        """Returns the tile's keys, ``(tiles, keys, ...)``."""
-        ...
-
-    def add_rows(self, total: Tensor, x: Tensor) -> None:
-        """Adds to the queries' places."""
-        ...
-
-    def add_columns(self, total: Tensor, x: Tensor) -> None:
-        """Adds to the keys' places."""
-        ...
-
-    def join_self(self, negative_distance: Tensor) -> None:
-        """Sets the squared detuning of a token with itself to 0, in place."""
-        ...
-
-    def hide(self, strength: Tensor, work: Workspace) -> None:
-        """Sets the strength of pairs that may not see each other to 0, in place."""
-        ...
 
 
 class DenseTile(NamedTuple):
@@ -231,6 +203,9 @@ class LeafTile(NamedTuple):
             at += (query - visibility.offset, key)
             at = [i if n > 1 else torch.zeros_like(i) for i, n in zip(at, full.shape, strict=True)]
             strength.mul_(full[at[0], at[1], at[2], at[3]].to(strength.dtype))
+
+
+Tile = DenseTile | LeafTile
 
 
 def _pairs_at_once(device: torch.device) -> int:
@@ -393,7 +368,7 @@ def _divide_by_slope(gradient: Tensor, strength: Tensor, lock: Lock) -> None:
 
 
 def forward(
-    side: Side, tiles: Iterable[Tile], lock: Lock
+    side: Side, tiles: Iterable[Tile], lock: Lock, *, weighted: bool = True
 ) -> tuple[Float[Tensor, "*query_places value_dim"], Float[Tensor, "*query_places"]]:
     """Returns the sums of strengths times values and of strengths times multiplicities.
 
@@ -401,6 +376,7 @@ def forward(
         side: The tensors of the pass.
         tiles: The pairs to compute, each at most once.
         lock: How a squared detuning becomes a strength.
+        weighted: False if all multiplicities are 1.
     """
     work = Workspace(side.query)
     width = side.value.shape[-1] - 1
@@ -418,7 +394,10 @@ def forward(
         tile.hide(strength, work)
         value = tile.columns(side.value)
         tile.add_rows(sums, torch.bmm(strength, value[..., :-1]))
-        tile.add_rows(total, torch.bmm(strength, value[..., -1:])[..., 0])
+        tile.add_rows(
+            total,
+            torch.bmm(strength, value[..., -1:])[..., 0] if weighted else strength.sum(-1),
+        )
     return sums, total
 
 

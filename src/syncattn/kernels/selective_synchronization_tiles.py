@@ -303,14 +303,14 @@ def dense_blocks(visibility: Visibility, block: int = _DENSE_BLOCK) -> Iterator[
 
 
 def equality_classes(
-    *points: Float[Tensor, "groups tokens dim"],
+    points: Float[Tensor, "groups tokens dim"],
 ) -> tuple[Int[Tensor, "groups tokens"], int]:
     """Returns a number per token, equal exactly for equal rows, and how many numbers there are.
 
     Rows are compared as bits. Groups count from 0 each; the second value is the largest count.
     """
-    joined = torch.cat(points, -1)
-    bits = joined.contiguous().view(torch.int32 if joined.element_size() == 4 else torch.int64)
+    dtype = {2: torch.int16, 4: torch.int32, 8: torch.int64}[points.element_size()]
+    bits = points.contiguous().view(dtype)
     generator = torch.Generator().manual_seed(bits.shape[-1])
     factor = torch.randint(-(2**62), 2**62, (bits.shape[-1],), generator=generator) * 2 + 1
     mixed = bits.long() * factor.to(bits.device)
@@ -326,7 +326,7 @@ def equality_classes(
         everyone = torch.arange(value.shape[1], device=value.device).expand_as(value)
         return everyone, value.shape[1]
     classes = torch.empty_like(number).scatter_(1, order, number)
-    return classes, int(number.max()) + 1 if number.numel() else 0
+    return classes, int(number.max()) + 1
 
 
 def planned_pairs(
@@ -356,10 +356,8 @@ def planned_pairs(
     flat_query, flat_key = query.detach().flatten(0, 1), key.detach().flatten(0, 1)
     rows = inverse_threshold.detach().flatten(0, 1)
     if method == "repeats":
-        return groups * (
-            equality_classes(flat_query, rows[..., None].to(flat_query.dtype))[1]
-            * equality_classes(flat_key)[1]
-        )
+        joined = torch.cat([flat_query, rows[..., None].to(flat_query.dtype)], -1)
+        return groups * equality_classes(joined)[1] * equality_classes(flat_key)[1]
     radius = cutoff(rows.float()).sqrt().to(flat_query.dtype)
     return live_leaves(
         flat_query, flat_key, radius, visibility, method=method, coordinate=coordinate

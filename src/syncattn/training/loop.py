@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from jaxtyping import UInt8
 from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
@@ -135,7 +136,6 @@ def train(
     files = RunFiles(directory) if accelerator.is_main_process else None
     state = _start(run, files, resume=resume)
     with (
-        _keeping_last_finite(run, state),
         PeakMemory(accelerator.device) as memory,
         Progress(label, steps=config.steps, done=state.step, shown=progress and bool(files)) as bar,
     ):
@@ -144,11 +144,12 @@ def train(
             _seed_dropout(config.seed, step, accelerator.process_index)
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate_at(step)
-            loss = _nats(run.prepared, _batch(run, step), config.mixed_precision)
-            accelerator.backward(loss)
-            norm = accelerator.clip_grad_norm_(run.parameters, config.gradient_clip or math.inf)
-            nats = _finite("training loss", accelerator.reduce(loss.detach(), "mean"), step)
-            gradient_norm = _finite("gradient norm", norm, step)
+            with _keeping_last_finite(run, state):
+                loss = _nats(run.prepared, _batch(run, step), config.mixed_precision)
+                accelerator.backward(loss)
+                norm = accelerator.clip_grad_norm_(run.parameters, config.gradient_clip or math.inf)
+                nats = _finite("training loss", accelerator.reduce(loss.detach(), "mean"), step)
+                gradient_norm = _finite("gradient norm", norm, step)
             optimizer.step()
             optimizer.zero_grad()
             state.advance(nats, time.perf_counter() - started)
@@ -167,7 +168,7 @@ def train(
 
 def evaluate(
     model: PreTrainedModel,
-    split: Int[Tensor, " bytes"],
+    split: UInt8[Tensor, " bytes"],
     *,
     batch_size: int,
     context_length: int,

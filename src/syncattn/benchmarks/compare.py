@@ -1,0 +1,331 @@
+"""One comparison: mechanisms of equal size learn one corpus, and a folder tells the story."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from syncattn import _validation as check
+from syncattn.analysis import learning_curves, save_figure
+from syncattn.benchmarks.arms import ARMS, count_parameters, matched_config
+from syncattn.benchmarks.environment import commit, device_description, environment
+from syncattn.benchmarks.pictures import diagnostics, draw_weights, layer_patterns, snippet
+from syncattn.benchmarks.records import Record, append_record, read_records
+from syncattn.benchmarks.tables import print_table, summary_table, to_csv, to_markdown
+from syncattn.data import Corpus, load_corpus
+from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM
+from syncattn.models.text import generate_text
+from syncattn.training import DivergedError, TrainingConfig, train
+
+__all__ = ["CompareConfig", "Comparison"]
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """What is compared, on what text, and for how long."""
+
+    mechanisms: tuple[str, ...] = ("softmax", "selective", "oscillator", "kuramoto", "frustrated")
+    """Mechanisms to train: softmax, selective, oscillator, kuramoto, frustrated,
+    frustrated-meanfield."""
+
+    corpus: Path | None = None
+    """A file or folder of text; the source of Python's standard library when left out."""
+
+    output: Path = Path("runs/compare")
+    """Folder of the run; must be new or empty, unless resumed."""
+
+    seeds: tuple[int, ...] = (0,)
+    """Seeds; every mechanism is trained once with each."""
+
+    steps: int = 500
+    """Optimiser steps of every training."""
+
+    batch_size: int = 16
+    """Windows of text in a step."""
+
+    context_length: int = 128
+    """Bytes a model sees at once."""
+
+    hidden_size: int = 96
+    """Width of the stream, or number of phases of a token."""
+
+    num_layers: int = 3
+    """Number of blocks."""
+
+    num_heads: int = 4
+    """Number of heads; divides the hidden size."""
+
+    parameters: int | None = None
+    """Parameters of every model, within 2 %; when left out, what softmax has with a feed-forward
+    8/3 as wide as the stream."""
+
+    learning_rate: float | None = None
+    """Peak learning rate of all; when left out, each mechanism's own."""
+
+    max_bytes: int | None = None
+    """Use at most so many bytes of the corpus."""
+
+    sample_length: int = 200
+    """Bytes of text that every trained model writes."""
+
+    resume: bool = False
+    """Go on with a run that was stopped; what is finished is kept."""
+
+
+class Comparison:
+    """A checked comparison, ready to run; nothing is written before `run`.
+
+    Args:
+        config: What to compare.
+
+    Raises:
+        ValueError: If a setting, the corpus or the folder cannot be used.
+    """
+
+    def __init__(self, config: CompareConfig) -> None:
+        self.config = config
+        self.arms = {name: ARMS[name] for name in _mechanisms(config)}
+        if not config.seeds or len(set(config.seeds)) < len(config.seeds):
+            raise ValueError(
+                f"`seeds` must be different numbers, one at least; got {list(config.seeds)}. "
+                f"For example --seeds 0 1 2."
+            )
+        check.require_integer(config.sample_length, "sample_length", minimum=1)
+        self.training = {
+            (name, seed): self._training(name, seed) for name in self.arms for seed in config.seeds
+        }
+        self.models = self._models()
+        self.corpus: Corpus = load_corpus(
+            config.corpus, context_length=config.context_length, max_bytes=config.max_bytes
+        )
+        self.records = config.output / "records.jsonl"
+        self._require_output()
+
+    def run(self, console: Console) -> bool:
+        """Trains what is not trained yet, then writes table and pictures.
+
+        Args:
+            console: Where progress and table go.
+
+        Returns:
+            True when every training ended well.
+        """
+        self.config.output.mkdir(parents=True, exist_ok=True)
+        _write_json(self.config.output / "settings.json", self._settings())
+        done = {(r.arm, r.seed) for r in self._finished()}
+        identity = self.corpus.identity
+        console.print(
+            f"Corpus {identity.name}: {sum(identity.num_bytes.values()):,} bytes in "
+            f"{identity.num_files:,} files, {'whole' if identity.whole else 'a part'}."
+        )
+        for index, (name, seed) in enumerate(self.training, 1):
+            if (name, seed) in done:
+                continue
+            console.print(f"[{index}/{len(self.training)}] {name}, seed {seed}", highlight=False)
+            append_record(self.records, self._one(name, seed))
+        return self._report(console)
+
+    def _one(self, name: str, seed: int) -> Record:
+        """Trains one model and describes it; a training that diverges is a result too."""
+        folder = self.config.output / f"{name}-seed{seed}"
+        config, training = self.models[name], self.training[name, seed]
+        torch.manual_seed(seed)
+        model = SyncAttnForCausalLM(config)
+        started = time.perf_counter()
+        common: dict[str, Any] = {
+            "task": "compare",
+            "arm": name,
+            "mechanism": config.mechanism,
+            "variant": config.attention_options | {"feedforward": config.feedforward},
+            "seed": seed,
+            "parameters": count_parameters(config),
+            "data": self.corpus.identity.as_dict(),
+            "versions": environment()["versions"],
+            "commit": commit(),
+            "device": device_description(),
+            "command": _command(),
+            "learning_rate": training.learning_rate,
+        }
+        try:
+            result = train(model, self.corpus, training, directory=folder, label=name, resume=True)
+        except DivergedError as error:
+            seconds = time.perf_counter() - started
+            return Record(
+                **common, status="failed", failure=str(error), steps=error.step,
+                wall_seconds=seconds,
+            )  # fmt: skip
+        model.save_pretrained(folder / "model")
+        text = snippet(self.corpus.valid)
+        patterns = layer_patterns(model, text)
+        draw_weights(patterns, text, folder / "weights", name=name, legend=self.arms[name].legend)
+        sample = generate_text(
+            model, _prompt(text), max_new_tokens=self.config.sample_length, temperature=0.8, seed=0
+        )
+        (folder / "sample.txt").write_text(sample, encoding="utf-8")
+        return Record(
+            **common,
+            tokens=result.num_tokens,
+            steps=training.steps,
+            tokens_per_second=result.tokens_per_second,
+            wall_seconds=time.perf_counter() - started,
+            peak_memory_bytes=result.peak_memory_bytes,
+            valid_bits_per_byte=result.valid_bits_per_byte,
+            test_bits_per_byte=result.test_bits_per_byte,
+            curve=[asdict(point) | {"seed": seed} for point in result.curve],
+            diagnostics=diagnostics(patterns),
+        )
+
+    def _report(self, console: Console) -> bool:
+        output, records = self.config.output, self._finished()
+        rows = summary_table(records)
+        _write_text(output / "table.md", to_markdown(rows))
+        _write_text(output / "table.csv", to_csv(rows))
+        curves = {
+            name: [point for r in records if r.arm == name for point in r.curve]
+            for name in self.arms
+        }
+        curves = {name: points for name, points in curves.items() if points}
+        if curves:
+            save_figure(learning_curves(curves), output / "curves")
+        print_table(rows, console=console)
+        console.print(f"Written to {output}: table.md, curves.png and, for each mechanism,")
+        console.print("  weights.png (what it looks at), sample.txt (what it writes) and model/.")
+        for record in records:
+            if record.status != "ok":
+                console.print(f"{record.arm}, seed {record.seed}, failed: {record.failure}")
+        return all(record.status == "ok" for record in records)
+
+    def _finished(self) -> list[Record]:
+        if not self.records.exists():
+            return []
+        records, _ = read_records(self.records)
+        return [record for record in records if (record.arm, record.seed) in self.training]
+
+    def _training(self, name: str, seed: int) -> TrainingConfig:
+        config = self.config
+        rate = self.arms[name].learning_rate if config.learning_rate is None else None
+        return TrainingConfig(
+            steps=config.steps,
+            batch_size=config.batch_size,
+            context_length=config.context_length,
+            learning_rate=config.learning_rate if rate is None else rate,  # pyright: ignore[reportArgumentType]
+            evaluation_interval=max(1, config.steps // 10),
+            evaluation_tokens=32_768,
+            test_tokens=131_072,
+            seed=seed,
+        )
+
+    def _models(self) -> dict[str, SyncAttnConfig]:
+        config = self.config
+        shape: dict[str, int] = {
+            "hidden_size": config.hidden_size,
+            "num_hidden_layers": config.num_layers,
+            "num_attention_heads": config.num_heads,
+        }
+        for argument, value in zip(("hidden_size", "num_layers", "num_heads"), shape.values(),
+                                   strict=True):  # fmt: skip
+            check.require_integer(value, argument, minimum=1)
+        check.require_divisible(
+            config.hidden_size, "hidden_size", 2 * config.num_heads, "2 * num_heads"
+        )
+        target = config.parameters
+        if target is None:
+            target = count_parameters(
+                SyncAttnConfig(intermediate_size=round(8 / 3 * config.hidden_size), **shape)
+            )
+        check.require_integer(target, "parameters", minimum=1)
+        return {
+            name: matched_config(
+                arm, parameters=target, context_length=config.context_length, **shape
+            )
+            for name, arm in self.arms.items()
+        }
+
+    def _settings(self) -> dict[str, Any]:
+        settings = asdict(self.config) | {"corpus": self.corpus.identity.as_dict()}
+        return {k: v for k, v in settings.items() if k not in {"output", "resume"}}
+
+    def _require_output(self) -> None:
+        output = self.config.output
+        if output.exists() and not output.is_dir():
+            raise ValueError(
+                f"`output` must be a folder; got the file {output}. Choose another name."
+            )
+        if output.exists() and any(output.iterdir()):
+            self._require_same_settings()
+        _require_writable(output)
+
+    def _require_same_settings(self) -> None:
+        output, path = self.config.output, self.config.output / "settings.json"
+        if not self.config.resume:
+            raise ValueError(
+                f"`output` must be new or empty; {output} holds files. Choose another folder, or "
+                f"add --resume to go on with the run in it."
+            )
+        try:
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError):
+            earlier = {}
+        now = json.loads(json.dumps(self._settings(), default=str))
+        changed = [key for key in now if earlier.get(key) != now[key]]
+        if changed:
+            raise ValueError(
+                f"`output` must hold a run with the same settings to resume it; {output} differs "
+                f"in {', '.join(changed)}. Repeat its settings, or choose another folder."
+            )
+
+
+def _mechanisms(config: CompareConfig) -> tuple[str, ...]:
+    if not config.mechanisms:
+        raise ValueError(
+            f"`mechanisms` must name at least one; got none. Choose from {', '.join(ARMS)}."
+        )
+    for name in config.mechanisms:
+        check.require_choice(name, "mechanisms", ARMS)
+    return tuple(dict.fromkeys(config.mechanisms))
+
+
+def _require_writable(folder: Path) -> None:
+    """Refuses a folder that cannot be made or written, and leaves no trace of the trial."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"`output` must be a folder that can be written; got {folder} ({error.strerror}). "
+            f"Choose another, or change its permissions."
+        ) from error
+    finally:
+        for path in made:
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+
+
+def _prompt(text: bytes) -> str:
+    return text[: len(text) // 2].decode("utf-8", errors="ignore")
+
+
+def _command() -> str:
+    return shlex.join(["syncattn", *sys.argv[1:]])
+
+
+def _write_json(path: Path, value: Any) -> None:
+    _write_text(path, json.dumps(value, indent=2, default=str) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

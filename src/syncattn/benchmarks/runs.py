@@ -1,0 +1,57 @@
+"""Trained models found again in the folder of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from syncattn.benchmarks.records import Record, read_records
+from syncattn.models import SyncAttnForCausalLM
+
+__all__ = ["load_trained"]
+
+
+def load_trained(run: Path, mechanism: str | None = None) -> SyncAttnForCausalLM:
+    """Loads a trained model from a comparison, one of its trainings, or a saved model.
+
+    Args:
+        run: The folder.
+        mechanism: Which training of a comparison; the one with the best validation score when
+            None.
+
+    Returns:
+        The model, from safetensors alone.
+
+    Raises:
+        ValueError: If there is no such model.
+    """
+    return SyncAttnForCausalLM.from_pretrained(_model_folder(run, mechanism), use_safetensors=True)
+
+
+def _model_folder(run: Path, mechanism: str | None) -> Path:
+    if not run.is_dir():
+        raise ValueError(
+            f"`run` must be a folder written by `syncattn compare`; got {run}, which is "
+            f"{'a file' if run.exists() else 'missing'}. Run a comparison first."
+        )
+    for folder in (run, run / "model"):
+        if (folder / "config.json").is_file():
+            return folder
+    if not (run / "records.jsonl").is_file():
+        raise ValueError(
+            f"`run` must hold records.jsonl or a saved model; got {run}, which holds neither. "
+            f"Run a comparison first."
+        )
+    records, _ = read_records(run / "records.jsonl")
+    trained = [r for r in records if r.status == "ok" and _folder(run, r).is_dir()]
+    chosen = [r for r in trained if mechanism in {None, r.arm}]
+    if not chosen:
+        known = ", ".join(dict.fromkeys(r.arm for r in trained)) or "none"
+        raise ValueError(
+            f"`mechanism` must be one that the run trained: {known}; got {mechanism}. "
+            f"Choose one of these."
+        )
+    return _folder(run, min(chosen, key=lambda r: (r.valid_bits_per_byte or 0.0, r.seed)))
+
+
+def _folder(run: Path, record: Record) -> Path:
+    return run / f"{record.arm}-seed{record.seed}" / "model"

@@ -1,0 +1,82 @@
+"""Text in, text out: bytes are the tokens."""
+
+from __future__ import annotations
+
+import torch
+
+from syncattn import _validation as check
+from syncattn._typing import Int, Tensor
+from syncattn.models.modeling import SyncAttnForCausalLM
+
+
+def encode(text: str) -> Int[Tensor, "1 length"]:
+    """Returns the UTF-8 bytes of a text as token numbers.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        ``(1, length)``.
+    """
+    return torch.tensor([list(text.encode("utf-8"))], dtype=torch.long)
+
+
+def decode(tokens: Int[Tensor, " length"]) -> str:
+    """Returns the text of token numbers; bytes that are not UTF-8 become U+FFFD.
+
+    Args:
+        tokens: ``(length,)``, each below 256.
+
+    Returns:
+        The text.
+    """
+    return bytes(tokens.tolist()).decode("utf-8", errors="replace")
+
+
+def generate_text(
+    model: SyncAttnForCausalLM,
+    prompt: str,
+    *,
+    max_new_tokens: int = 200,
+    temperature: float = 0.8,
+    top_k: int | None = None,
+    seed: int | None = None,
+) -> str:
+    """Returns the prompt and its continuation.
+
+    Args:
+        model: A model over bytes.
+        prompt: At least one character.
+        max_new_tokens: Bytes to add.
+        temperature: Of the sampling; 0 takes the likeliest byte.
+        top_k: Sample among so many likeliest bytes; all when None.
+        seed: Seed of the sampling; None leaves the generator alone.
+
+    Returns:
+        Prompt and continuation.
+
+    Raises:
+        TypeError: If a count is not an integer.
+        ValueError: If the prompt is empty or a number is out of its range.
+    """
+    if not prompt:
+        raise ValueError("`prompt` must hold at least one character; got none. Give a beginning.")
+    check.require_integer(max_new_tokens, "max_new_tokens", minimum=1)
+    check.require_number(temperature, "temperature", minimum=0.0)
+    if top_k is not None:
+        check.require_integer(top_k, "top_k", minimum=1)
+    if seed is not None:
+        torch.manual_seed(seed)
+    model.eval()
+    input_ids = encode(prompt).to(model.device)
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": top_k or 0}
+    out = model.generate(
+        input_ids,  # pyright: ignore[reportArgumentType]
+        attention_mask=torch.ones_like(input_ids),
+        max_new_tokens=max_new_tokens,
+        use_cache=False,
+        pad_token_id=0,
+        **(sampling if temperature > 0 else {"do_sample": False}),
+    )
+    assert isinstance(out, torch.Tensor)
+    return decode(out[0])

@@ -1,0 +1,165 @@
+import pytest
+import torch
+
+from syncattn import BackendUnavailableError, functional
+from tests.conformance import Conformance, Scene
+from tests.functional.operators import (
+    FRUSTRATED,
+    INCLUSIVE_FRUSTRATED,
+    KURAMOTO,
+    LATE_FRUSTRATED,
+    UNDELAYED_FRUSTRATED,
+)
+from tests.tolerance import assert_same
+
+
+class TestFrustratedSynchronization(Conformance):
+    operator = FRUSTRATED
+
+
+class TestInclusiveFrustratedSynchronization(Conformance):
+    operator = INCLUSIVE_FRUSTRATED
+
+
+class TestUndelayedFrustratedSynchronization(Conformance):
+    operator = UNDELAYED_FRUSTRATED
+
+
+class TestLateFrustratedSynchronization(Conformance):
+    operator = LATE_FRUSTRATED
+
+
+BOTH = pytest.mark.parametrize("backend", ["sdpa", "reference"])
+
+
+def kernel(inputs, amplitude, frustration):
+    """Returns the inputs with a kernel of (delays, harmonics) numbers, alike for all heads."""
+    shape = (2, *torch.tensor(amplitude).shape, 1)
+    named = {"harmonic_amplitude": amplitude, "frustration": frustration}
+    return inputs | {
+        name: torch.tensor(x, dtype=torch.float64)[None, ..., None].expand(shape)
+        for name, x in named.items()
+    }
+
+
+@BOTH
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_the_simplest_kernel_is_kuramoto_attention(backend, is_causal):
+    inputs = KURAMOTO.inputs(Scene("plain"))
+    expected = KURAMOTO.call(inputs, backend, is_causal=is_causal)
+    simplest = kernel(inputs, [[1.0]], [[0.0]])
+    assert_same(FRUSTRATED.call(simplest, backend, is_causal=is_causal), expected)
+    undelayed = kernel(inputs, [[1.0, 0.0], [0.0, 0.0]], [[0.0, 1.0], [2.0, 3.0]])
+    assert_same(FRUSTRATED.call(undelayed, backend, is_causal=is_causal), expected)
+
+
+@BOTH
+def test_a_negative_amplitude_is_a_frustration_of_half_a_turn(backend):
+    inputs = KURAMOTO.inputs(Scene("plain"))
+    repulsive = kernel(inputs, [[-0.7, 0.2], [0.3, -0.1]], [[0.1, 0.2], [0.3, 0.4]])
+    turned = kernel(inputs, [[0.7, 0.2], [0.3, 0.1]], [[0.1 + torch.pi, 0.2], [0.3, 0.4 - torch.pi]])
+    assert_same(
+        FRUSTRATED.call(repulsive, backend, is_causal=True),
+        FRUSTRATED.call(turned, backend, is_causal=True),
+    )
+
+
+@BOTH
+def test_whole_turns_change_nothing(backend):
+    inputs = FRUSTRATED.inputs(Scene("plain"))
+    expected = FRUSTRATED.call(inputs, backend, is_causal=True)
+    for name in ("query_phase", "key_phase", "frustration"):
+        turns = torch.randint(-3, 4, inputs[name].shape)
+        turned = inputs | {name: inputs[name] + 2 * torch.pi * turns}
+        assert_same(FRUSTRATED.call(turned, backend, is_causal=True), expected)
+
+
+@BOTH
+def test_the_second_token_sees_itself_as_the_successor_of_the_first(backend):
+    theta = torch.randn(1, 2, 2, 4, dtype=torch.float64)
+    inputs = {n: theta for n in ("query_phase", "key_phase")}
+    inputs |= {n: torch.ones_like(theta) for n in ("query_gate", "key_gate")}
+    inputs["natural_frequency"] = torch.zeros(4, dtype=torch.float64)
+    inputs = kernel(inputs, [[0.0], [0.8]], [[0.0], [0.5]])
+    out = FRUSTRATED.call(inputs, backend, is_causal=True)
+    constant = 0.8 * torch.tensor(0.5, dtype=torch.float64).sin()
+    assert_same(out[:, :, 1], constant.expand(1, 2, 4))
+    assert not out[:, :, 0].any()
+
+
+@BOTH
+def test_delayed_coupling_does_not_cross_a_boundary(backend):
+    scene = Scene("packed", 1, 6, 6, True, lengths=(3, 3))
+    inputs = FRUSTRATED.inputs(scene)
+    before = FRUSTRATED.call(inputs, backend, **scene.visibility())
+    for touched, kept in ((slice(0, 3), slice(3, 6)), (slice(3, 6), slice(0, 3))):
+        changed = {name: x.detach().clone() for name, x in inputs.items()}
+        for name in FRUSTRATED.on_queries + FRUSTRATED.on_keys:
+            changed[name][:, :, touched] += 1.0
+        after = FRUSTRATED.call(changed, backend, **scene.visibility())
+        assert torch.equal(after[:, :, kept], before[:, :, kept])
+        assert not torch.equal(after[:, :, touched], before[:, :, touched])
+
+
+def test_packed_without_order_stays_inside_its_sequence():
+    scene = Scene("packed", 1, 6, 6, lengths=(3, 3))
+    inputs = FRUSTRATED.inputs(scene)
+    before = FRUSTRATED.call(inputs, "auto", **scene.visibility())
+    changed = {name: x.detach().clone() for name, x in inputs.items()}
+    for name in FRUSTRATED.on_keys:
+        changed[name][:, :, 3:] += 1.0
+    after = FRUSTRATED.call(changed, "auto", **scene.visibility())
+    assert torch.equal(after[:, :, :3], before[:, :, :3])
+
+
+def test_an_inclusive_mask_with_delay_does_not_leak_the_next_token():
+    inputs = INCLUSIVE_FRUSTRATED.inputs(Scene("plain"))
+    before = INCLUSIVE_FRUSTRATED.call(inputs, "auto", is_causal=True)
+    changed = dict(inputs)
+    changed["key_phase"] = inputs["key_phase"].detach().clone()
+    changed["key_phase"][:, :, 3] += 1.0
+    after = INCLUSIVE_FRUSTRATED.call(changed, "auto", is_causal=True)
+    assert torch.equal(after[:, :, :3], before[:, :, :3])
+    assert not torch.equal(after[:, :, 3], before[:, :, 3])
+
+
+def test_a_hidden_successor_does_not_count():
+    # Token 2 may see 0, but not its successor 1.
+    allowed = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 0, 1]], dtype=torch.bool)
+    inputs = FRUSTRATED.inputs(Scene("small", 1, 3, 3))
+    before = FRUSTRATED.call(inputs, "auto", attn_mask=allowed, is_causal=True)
+    changed = inputs | {"key_phase": inputs["key_phase"].detach().clone()}
+    changed["key_phase"][:, :, 1] += 1.0
+    after = FRUSTRATED.call(changed, "auto", attn_mask=allowed, is_causal=True)
+    assert torch.equal(after[:, :, 2], before[:, :, 2])
+
+
+def test_auto_falls_back_and_the_fast_form_says_why_it_cannot():
+    inputs = FRUSTRATED.inputs(Scene("plain"))
+    allowed = torch.ones(6, 6, dtype=torch.bool).tril()
+    assert FRUSTRATED.call(inputs, "auto", attn_mask=allowed).isfinite().all()
+    with pytest.raises(BackendUnavailableError, match=r"no delay.*NOT met.*at most one step.*met"):
+        FRUSTRATED.call(inputs, "sdpa", attn_mask=allowed)
+    with pytest.raises(BackendUnavailableError, match=r"at most one step \(NOT met\)"):
+        LATE_FRUSTRATED.call(LATE_FRUSTRATED.inputs(Scene("plain")), "sdpa", is_causal=True)
+
+
+def test_a_single_token_with_a_delay_stays():
+    inputs = FRUSTRATED.inputs(Scene("one", 1, 1, 1))
+    for backend in ("sdpa", "reference"):
+        assert not FRUSTRATED.call(inputs, backend, is_causal=True).any()
+
+
+def test_kernels_per_head_and_per_coordinate_agree():
+    theta = torch.randn(1, 2, 5, 4, dtype=torch.float64)
+    narrow = torch.randn(2, 2, 2, 1, dtype=torch.float64)
+    wide = narrow.expand(2, 2, 2, 4)
+    options = {"is_causal": True}
+    assert_same(
+        functional.frustrated_synchronization(
+            theta, theta, harmonic_amplitude=narrow, frustration=narrow, **options
+        ),
+        functional.frustrated_synchronization(
+            theta, theta, harmonic_amplitude=wide, frustration=wide, **options
+        ),
+    )

@@ -1,0 +1,99 @@
+"""Only matrices without a mark are decayed, and misfits are refused before the first step."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from syncattn.training import parameter_groups
+from syncattn.training.setup import prepare
+
+from . import tiny
+
+
+class Phases(nn.Module):
+    _no_weight_decay = True
+
+    def __init__(self):
+        super().__init__()
+        self.anchor = nn.Parameter(torch.zeros(2, 2))
+        self.inner = nn.Linear(2, 2)
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(2, 3)
+        self.phases = Phases()
+        self.coupling = nn.Parameter(torch.zeros(2, 2))
+        self.coupling._no_weight_decay = True
+        self.scalar = nn.Parameter(torch.zeros(()))
+        self.frozen = nn.Parameter(torch.zeros(2, 2), requires_grad=False)
+        self.tied = self.linear
+
+
+def test_marked_parameters_and_vectors_are_not_decayed():
+    model = Model()
+    decayed, others = parameter_groups(model, 0.1)
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
+    assert [p is model.linear.weight for p in decayed["params"]] == [True]
+    expected = {
+        *map(id, (model.linear.bias, model.coupling, model.scalar)),
+        *map(id, model.phases.parameters()),
+    }
+    assert {id(p) for p in others["params"]} == expected
+    assert len(others["params"]) == len(expected)
+
+
+def test_empty_groups_are_left_out():
+    model = nn.Linear(2, 2, bias=False)
+    assert [group["weight_decay"] for group in parameter_groups(model, 0.3)] == [0.3]
+    model.weight._no_weight_decay = True
+    assert [group["weight_decay"] for group in parameter_groups(model, 0.3)] == [0.0]
+
+
+def test_a_frozen_model_is_refused():
+    model = Model().requires_grad_(False)
+    with pytest.raises(ValueError, match="`model` must have a trainable parameter"):
+        parameter_groups(model, 0.1)
+
+
+def refused(tmp_path, model=None, config=tiny.CONFIG, corpus=None):
+    prepare(model or tiny.gpt2(), corpus or tiny.corpus(tmp_path), config, tmp_path / "run", "x")
+
+
+def test_misfits_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="`max_position_embeddings`; got 17 and 16"):
+        refused(tmp_path, config=replace(tiny.CONFIG, context_length=17))
+    with pytest.raises(ValueError, match=r"at least 256.* got 255"):
+        refused(tmp_path, model=tiny.llama(vocab_size=255))
+    corpus = tiny.corpus(tmp_path)
+    with pytest.raises(ValueError, match=r"\+ 1 = 17 bytes; got 16 for valid"):
+        refused(tmp_path, corpus=replace(corpus, valid=corpus.valid[:16]))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_batch_must_be_shared_equally(tmp_path, monkeypatch):
+    two = SimpleNamespace(num_processes=3)
+    monkeypatch.setattr("syncattn.training.setup.Accelerator", lambda **_: two)
+    with pytest.raises(ValueError, match="multiple of the number of processes; got 4 and 3"):
+        refused(tmp_path)
+
+
+def test_a_run_knows_what_must_stay_the_same(tmp_path):
+    corpus = tiny.corpus(tmp_path)
+
+    def identity(model, config):
+        return prepare(model, corpus, config, tmp_path, "x").identity
+
+    first = identity(tiny.gpt2(), tiny.CONFIG)
+    free = {"evaluation_interval": 1, "test_tokens": 5, "checkpoint_interval": 0}
+    assert identity(tiny.gpt2(), replace(tiny.CONFIG, **free)) == first
+    model = tiny.gpt2()
+    model.save_pretrained(tmp_path / "saved")
+    assert identity(model, tiny.CONFIG) == first
+    assert identity(tiny.gpt2(), replace(tiny.CONFIG, seed=6)) != first
+    assert identity(tiny.gpt2(resid_pdrop=0.0), tiny.CONFIG) != first
+    assert identity(tiny.llama(), tiny.CONFIG) != first
