@@ -27,7 +27,7 @@ def pytest_generate_tests(metafunc):
         )
     elif operator is not None and "backend" in metafunc.fixturenames:
         metafunc.parametrize("backend", operator.backends)
-    if "dtype" in metafunc.fixturenames:
+    if operator is not None and "dtype" in metafunc.fixturenames:
         only = metafunc.config.getoption("--dtype")
         names = [only] if only else list(DTYPES)
         metafunc.parametrize("dtype", [DTYPES[name] for name in names], ids=names)
@@ -43,16 +43,6 @@ def seeded():
     torch.manual_seed(0)
 
 
-@pytest.fixture(autouse=True)
-def uninitialized_memory_is_nan(request, monkeypatch):
-    """Fills what the package leaves uninitialized with NaN, so that reading it shows."""
-    # Dynamo cannot trace the wrapper.
-    if "compile" in request.node.nodeid:
-        return
-    for name in ("empty", "empty_like"):
-        monkeypatch.setattr(torch, name, _nan_filled(getattr(torch, name)))
-
-
 def _nan_filled(create):
     @functools.wraps(create)
     def wrapper(*args, **kwargs):
@@ -63,3 +53,16 @@ def _nan_filled(create):
         return tensor
 
     return wrapper
+
+
+TRAPS = {name: _nan_filled(getattr(torch, name)) for name in ("empty", "empty_like")}
+
+
+@pytest.fixture(autouse=True)
+def uninitialized_memory_is_nan(request, monkeypatch):
+    """Fills what the package leaves uninitialized with NaN, so that reading it shows."""
+    # Dynamo cannot trace the wrapper.
+    if "compile" in request.node.nodeid:
+        return
+    for name, trap in TRAPS.items():
+        monkeypatch.setattr(torch, name, trap)

@@ -47,7 +47,7 @@ class Visibility(NamedTuple):
         )
 
     def dense(self, device: torch.device) -> Tensor | None:
-        """Returns the mask, broadcastable to ``(batch, heads, queries, keys)``; None for all True."""
+        """Returns the mask, broadcastable to (batch, heads, queries, keys); None for all True."""
         return self.tile(
             torch.arange(self.num_queries, device=device),
             torch.arange(self.num_keys, device=device),
@@ -90,7 +90,21 @@ class Visibility(NamedTuple):
         total = parts[0]
         for part in parts[1:]:
             total = total & part
-        return total
+        return total.expand(*total.shape[:2], len(queries), len(keys))
+
+    def seen_keys(self) -> Tensor | None:
+        """Returns which keys some query may see by the masks that were passed, None for all.
+
+        What is stored elsewhere must never matter: blank it before any product.
+
+        Returns:
+            Broadcastable to ``(batch, heads, keys, 1)``.
+        """
+        seen = None if self.key_mask is None else self.key_mask[:, None, :, None]
+        if self.attn_mask is not None:
+            some = self.attn_mask.any(-2).expand(-1, -1, self.num_keys).unsqueeze(-1)
+            seen = some if seen is None else seen & some
+        return seen
 
 
 def segments(cu_seqlens: Tensor, num_tokens: int) -> Tensor:

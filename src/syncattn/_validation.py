@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -227,10 +228,10 @@ def require_visibility(
     query: Tensor,
     key: Tensor,
     *,
-    attn_mask: Tensor | None,
-    key_mask: Tensor | None,
-    cu_seqlens: Tensor | None,
-    is_causal: bool,
+    attn_mask: Tensor | None = None,
+    key_mask: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+    is_causal: bool = False,
     exclude_self: bool = False,
 ) -> Visibility:
     """Checks the masks of an operator and returns them as one value.
@@ -312,7 +313,7 @@ def _require_segments(cu_seqlens: Tensor, batch: int, num_queries: int, num_keys
         )
     if not torch.compiler.is_compiling():
         ends = cu_seqlens.tolist()
-        rising = all(a <= b for a, b in zip(ends, ends[1:], strict=False))
+        rising = all(a <= b for a, b in pairwise(ends))
         if len(ends) < 2 or ends[0] != 0 or ends[-1] != num_keys or not rising:
             raise ValueError(
                 f"`cu_seqlens` must rise from 0 to the number of keys, {num_keys}; got {ends}. "

@@ -54,9 +54,9 @@ def test_a_dataclass_is_a_layer_pattern() -> None:
     [
         (1, 1, "a"),
         (1, 1, "ab"),
-        (2, 4, "To be, or not to be:\n\tthat"),
-        (1, 3, "\x00$x$ _^{}\\ é中" * 3),
-        (1, 2, "x" * 40),
+        (2, 3, "To be, or not to be:\n\tthat"),
+        (1, 2, "\x00$x$ _^{}\\ é中" * 3),
+        (1, 1, "x" * 40),
         (5, 5, "y" * 41),
         (2, 2, "z" * 130),
     ],

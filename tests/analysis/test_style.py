@@ -55,13 +55,12 @@ def test_to_numpy_keeps_booleans() -> None:
     assert style.to_numpy([[1, 2]]).shape == (1, 2)
 
 
-@pytest.mark.parametrize("length", [*range(1, 300), 4096, 100_000])
-def test_round_positions_are_few_and_inside(length: int) -> None:
-    positions = style.round_positions(length).tolist()
-    assert 1 <= len(positions) <= 7
-    assert positions[0] >= 1
-    assert positions[-1] <= length
-    assert len(set(positions)) == len(positions)
+def test_round_positions_are_few_and_inside() -> None:
+    for length in (*range(1, 300), 4096, 100_000):
+        positions = style.round_positions(length).tolist()
+        assert 1 <= len(set(positions)) == len(positions) <= 7
+        assert positions[0] >= 1
+        assert positions[-1] <= length
 
 
 def test_a_caption_stays_inside_its_width() -> None:

@@ -54,7 +54,7 @@ def _weigh_selective(inputs, **visibility):
 
 
 SELECTIVE = Operator(
-    backends=("blockwise", "reference", "auto"),
+    backends=("blockwise", "reference"),
     draw=_draw_selective,
     call=_call_selective,
     define=_define_selective,
@@ -98,7 +98,7 @@ def _oscillator(power, coupling):
         )[0]
 
     return Operator(
-        backends=("reference", "auto"),
+        backends=("reference",),
         draw=_draw_oscillator,
         call=call,
         define=define,
@@ -163,7 +163,7 @@ def _kuramoto(exclude_self, drift):
         )  # fmt: skip
 
     return Operator(
-        backends=("sdpa", "reference", "auto"),
+        backends=("sdpa", "reference"),
         draw=draw,
         call=call,
         define=define,
@@ -171,7 +171,6 @@ def _kuramoto(exclude_self, drift):
         on_queries=("query_phase", "query_gate"),
         on_keys=("key_phase", "key_gate"),
         exclude_self=exclude_self,
-        permutable=not drift and not exclude_self,
     )
 
 
@@ -211,14 +210,13 @@ def _frustrated(delays, harmonics, exclude_self, width=4):
         return delays == 2 and scene.allowed is None and (strict or unordered)
 
     return Operator(
-        backends=("sdpa", "reference", "auto") if delays < 3 else ("reference", "auto"),
+        backends=("sdpa", "reference") if delays < 3 and exclude_self else ("reference",),
         draw=draw,
         call=call,
         define=define,
         on_queries=("query_phase", "query_gate"),
         on_keys=("key_phase", "key_gate"),
         exclude_self=exclude_self,
-        permutable=False,
         supports=supports,
     )
 

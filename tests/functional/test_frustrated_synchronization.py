@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from syncattn import BackendUnavailableError, functional
-from tests.conformance import Conformance, Scene
+from tests.conformance import SCENES, Conformance, Scene, gradients
 from tests.functional.operators import (
     FRUSTRATED,
     INCLUSIVE_FRUSTRATED,
@@ -23,10 +23,6 @@ class TestInclusiveFrustratedSynchronization(Conformance):
 
 class TestUndelayedFrustratedSynchronization(Conformance):
     operator = UNDELAYED_FRUSTRATED
-
-
-class TestLateFrustratedSynchronization(Conformance):
-    operator = LATE_FRUSTRATED
 
 
 BOTH = pytest.mark.parametrize("backend", ["sdpa", "reference"])
@@ -57,7 +53,9 @@ def test_the_simplest_kernel_is_kuramoto_attention(backend, is_causal):
 def test_a_negative_amplitude_is_a_frustration_of_half_a_turn(backend):
     inputs = KURAMOTO.inputs(Scene("plain"))
     repulsive = kernel(inputs, [[-0.7, 0.2], [0.3, -0.1]], [[0.1, 0.2], [0.3, 0.4]])
-    turned = kernel(inputs, [[0.7, 0.2], [0.3, 0.1]], [[0.1 + torch.pi, 0.2], [0.3, 0.4 - torch.pi]])
+    turned = kernel(
+        inputs, [[0.7, 0.2], [0.3, 0.1]], [[0.1 + torch.pi, 0.2], [0.3, 0.4 - torch.pi]]
+    )
     assert_same(
         FRUSTRATED.call(repulsive, backend, is_causal=True),
         FRUSTRATED.call(turned, backend, is_causal=True),
@@ -69,9 +67,9 @@ def test_whole_turns_change_nothing(backend):
     inputs = FRUSTRATED.inputs(Scene("plain"))
     expected = FRUSTRATED.call(inputs, backend, is_causal=True)
     for name in ("query_phase", "key_phase", "frustration"):
-        turns = torch.randint(-3, 4, inputs[name].shape)
+        turns = torch.randint(-3, 4, inputs[name].shape).double()
         turned = inputs | {name: inputs[name] + 2 * torch.pi * turns}
-        assert_same(FRUSTRATED.call(turned, backend, is_causal=True), expected)
+        assert_same(FRUSTRATED.call(turned, backend, is_causal=True), expected, 1e-11)
 
 
 @BOTH
@@ -163,3 +161,22 @@ def test_kernels_per_head_and_per_coordinate_agree():
             theta, theta, harmonic_amplitude=wide, frustration=wide, **options
         ),
     )
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
+def test_a_longer_delay_follows_the_definition(scene):
+    inputs, rows = LATE_FRUSTRATED.inputs(scene), scene.rows()
+    out = LATE_FRUSTRATED.call(inputs, "auto", **scene.visibility())
+    assert_same(out * rows, LATE_FRUSTRATED.exact(inputs, scene) * rows)
+
+
+@pytest.mark.parametrize("name", ["everything", "cross", "padded"])
+def test_the_fast_form_takes_inclusive_masks_without_order(name):
+    scene = next(scene for scene in SCENES if scene.name == name)
+    inputs, rows = INCLUSIVE_FRUSTRATED.inputs(scene), scene.rows()
+    fast = INCLUSIVE_FRUSTRATED.call(inputs, "sdpa", **scene.visibility()) * rows
+    exact = INCLUSIVE_FRUSTRATED.exact(inputs, scene) * rows
+    assert_same(fast, exact)
+    ours, theirs = gradients(fast, inputs), gradients(exact, inputs)
+    for input_name in inputs:
+        assert_same(ours[input_name], theirs[input_name], 1e-10)

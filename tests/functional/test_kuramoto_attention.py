@@ -4,16 +4,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncattn import functional, reference
-from tests.conformance import Conformance, Scene
+from tests.conformance import Conformance, PermutationLaws, Scene, WeightLaws
 from tests.functional.operators import INCLUSIVE_KURAMOTO, KURAMOTO
 from tests.tolerance import assert_same
 
 
-class TestKuramotoAttention(Conformance):
+class TestKuramotoAttention(Conformance, WeightLaws):
     operator = KURAMOTO
 
 
-class TestInclusiveKuramotoAttention(Conformance):
+class TestInclusiveKuramotoAttention(Conformance, PermutationLaws, WeightLaws):
     operator = INCLUSIVE_KURAMOTO
 
 
@@ -25,9 +25,9 @@ def test_whole_turns_change_nothing(backend):
     inputs = KURAMOTO.inputs(Scene("plain"))
     expected = KURAMOTO.call(inputs, backend, is_causal=True)
     for name in ("query_phase", "key_phase"):
-        turns = torch.randint(-3, 4, inputs[name].shape)
+        turns = torch.randint(-3, 4, inputs[name].shape).double()
         turned = inputs | {name: inputs[name] + 2 * torch.pi * turns}
-        assert_same(KURAMOTO.call(turned, backend, is_causal=True), expected)
+        assert_same(KURAMOTO.call(turned, backend, is_causal=True), expected, 1e-11)
 
 
 @BOTH

@@ -2,16 +2,16 @@ import pytest
 import torch
 
 from syncattn import functional, reference
-from tests.conformance import Conformance, Scene
+from tests.conformance import Conformance, PermutationLaws, Scene, WeightLaws
 from tests.functional.operators import OSCILLATOR, SHARP_OSCILLATOR
 from tests.tolerance import assert_same
 
 
-class TestOscillatorAttention(Conformance):
+class TestOscillatorAttention(Conformance, PermutationLaws, WeightLaws):
     operator = OSCILLATOR
 
 
-class TestSharpReadout(Conformance):
+class TestSharpReadout(Conformance, PermutationLaws, WeightLaws):
     operator = SHARP_OSCILLATOR
 
 

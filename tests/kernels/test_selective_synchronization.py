@@ -225,6 +225,7 @@ def test_gradcheck(method, smoothing):
             *x, visibility=visibility, method=method, smoothing=smoothing
         ),
         tensors,
+        fast_mode=method != "blockwise",
     )
 
 

@@ -1,8 +1,4 @@
-r"""How attention spreads: entropy, effective neighbours, largest weight, sparsity, diversity.
-
-Weights :math:`a_{ij}` are ``(..., heads, queries, keys)``; every row sums to 1, or to 0 when the
-query attends to nothing. All numbers are computed in float64.
-"""
+"""How attention spreads: entropy, effective neighbours, largest weight, sparsity, diversity."""
 
 from __future__ import annotations
 

@@ -128,8 +128,8 @@ def matched_config(
     count = smallest + (width - 1) * slope
     if abs(count - parameters) > TOLERANCE * parameters:
         raise ValueError(
-            f"`parameters` of {arm.mechanism} must come within {TOLERANCE:.0%} of {parameters:,}; "
-            f"the nearest is {count:,}. Ask for more parameters, or for fewer layers or a smaller "
-            f"`hidden_size`."
+            f"`parameters` must be a count that {arm.mechanism} can come within {TOLERANCE:.0%} "
+            f"of; got {parameters:,}, and the nearest is {count:,}. Ask for more parameters, fewer "
+            f"layers or a smaller `hidden_size`."
         )
     return found

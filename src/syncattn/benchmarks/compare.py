@@ -6,8 +6,10 @@ import json
 import os
 import shlex
 import sys
-import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,12 @@ from rich.console import Console
 from syncattn import _validation as check
 from syncattn.analysis import learning_curves, save_figure
 from syncattn.benchmarks.arms import ARMS, count_parameters, matched_config
-from syncattn.benchmarks.environment import commit, device_description, environment
-from syncattn.benchmarks.pictures import diagnostics, draw_weights, layer_patterns, snippet
+from syncattn.benchmarks.job import Job, run_job
 from syncattn.benchmarks.records import Record, append_record, read_records
 from syncattn.benchmarks.tables import print_table, summary_table, to_csv, to_markdown
 from syncattn.data import Corpus, load_corpus
-from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM
-from syncattn.models.text import generate_text
-from syncattn.training import DivergedError, TrainingConfig, train
+from syncattn.models import SyncAttnConfig
+from syncattn.training import TrainingConfig
 
 __all__ = ["CompareConfig", "Comparison"]
 
@@ -46,16 +46,16 @@ class CompareConfig:
     seeds: tuple[int, ...] = (0,)
     """Seeds; every mechanism is trained once with each."""
 
-    steps: int = 500
+    steps: int = 600
     """Optimiser steps of every training."""
 
-    batch_size: int = 16
+    batch_size: int = 8
     """Windows of text in a step."""
 
     context_length: int = 128
     """Bytes a model sees at once."""
 
-    hidden_size: int = 96
+    hidden_size: int = 64
     """Width of the stream, or number of phases of a token."""
 
     num_layers: int = 3
@@ -76,6 +76,10 @@ class CompareConfig:
 
     sample_length: int = 200
     """Bytes of text that every trained model writes."""
+
+    workers: int | None = None
+    """Trainings at a time, each in a process of its own; when left out, one per core, or one in
+    all where there is an accelerator."""
 
     resume: bool = False
     """Go on with a run that was stopped; what is finished is kept."""
@@ -100,13 +104,15 @@ class Comparison:
                 f"For example --seeds 0 1 2."
             )
         check.require_integer(config.sample_length, "sample_length", minimum=1)
+        if config.workers is not None:
+            check.require_integer(config.workers, "workers", minimum=1)
         self.training = {
             (name, seed): self._training(name, seed) for name in self.arms for seed in config.seeds
         }
-        self.models = self._models()
         self.corpus: Corpus = load_corpus(
             config.corpus, context_length=config.context_length, max_bytes=config.max_bytes
         )
+        self.models = self._models()
         self.records = config.output / "records.jsonl"
         self._require_output()
 
@@ -121,68 +127,39 @@ class Comparison:
         """
         self.config.output.mkdir(parents=True, exist_ok=True)
         _write_json(self.config.output / "settings.json", self._settings())
-        done = {(r.arm, r.seed) for r in self._finished()}
         identity = self.corpus.identity
         console.print(
             f"Corpus {identity.name}: {sum(identity.num_bytes.values()):,} bytes in "
             f"{identity.num_files:,} files, {'whole' if identity.whole else 'a part'}."
         )
-        for index, (name, seed) in enumerate(self.training, 1):
-            if (name, seed) in done:
-                continue
-            console.print(f"[{index}/{len(self.training)}] {name}, seed {seed}", highlight=False)
-            append_record(self.records, self._one(name, seed))
+        done = {(record.arm, record.seed) for record in self._finished()}
+        jobs = [job for job in self._jobs() if (job.arm, job.training.seed) not in done]
+        workers = min(self.config.workers or _default_workers(), max(1, len(jobs)))
+        if jobs:
+            console.print(
+                f"{len(jobs)} trainings of {self.config.steps} steps, {workers} at a time."
+            )
+        for record in _run(jobs, workers):
+            append_record(self.records, record)
         return self._report(console)
 
-    def _one(self, name: str, seed: int) -> Record:
-        """Trains one model and describes it; a training that diverges is a result too."""
-        folder = self.config.output / f"{name}-seed{seed}"
-        config, training = self.models[name], self.training[name, seed]
-        torch.manual_seed(seed)
-        model = SyncAttnForCausalLM(config)
-        started = time.perf_counter()
-        common: dict[str, Any] = {
-            "task": "compare",
-            "arm": name,
-            "mechanism": config.mechanism,
-            "variant": config.attention_options | {"feedforward": config.feedforward},
-            "seed": seed,
-            "parameters": count_parameters(config),
-            "data": self.corpus.identity.as_dict(),
-            "versions": environment()["versions"],
-            "commit": commit(),
-            "device": device_description(),
-            "command": _command(),
-            "learning_rate": training.learning_rate,
-        }
-        try:
-            result = train(model, self.corpus, training, directory=folder, label=name, resume=True)
-        except DivergedError as error:
-            seconds = time.perf_counter() - started
-            return Record(
-                **common, status="failed", failure=str(error), steps=error.step,
-                wall_seconds=seconds,
-            )  # fmt: skip
-        model.save_pretrained(folder / "model")
-        text = snippet(self.corpus.valid)
-        patterns = layer_patterns(model, text)
-        draw_weights(patterns, text, folder / "weights", name=name, legend=self.arms[name].legend)
-        sample = generate_text(
-            model, _prompt(text), max_new_tokens=self.config.sample_length, temperature=0.8, seed=0
-        )
-        (folder / "sample.txt").write_text(sample, encoding="utf-8")
-        return Record(
-            **common,
-            tokens=result.num_tokens,
-            steps=training.steps,
-            tokens_per_second=result.tokens_per_second,
-            wall_seconds=time.perf_counter() - started,
-            peak_memory_bytes=result.peak_memory_bytes,
-            valid_bits_per_byte=result.valid_bits_per_byte,
-            test_bits_per_byte=result.test_bits_per_byte,
-            curve=[asdict(point) | {"seed": seed} for point in result.curve],
-            diagnostics=diagnostics(patterns),
-        )
+    def _jobs(self) -> list[Job]:
+        config = self.config
+        return [
+            Job(
+                arm=name,
+                model=_plain(self.models[name]),
+                training=training,
+                directory=config.output / f"{name}-seed{seed}",
+                corpus=config.corpus,
+                max_bytes=config.max_bytes,
+                corpus_sha256=self.corpus.identity.sha256,
+                sample_length=config.sample_length,
+                command=shlex.join(["syncattn", *sys.argv[1:]]),
+                position=position,
+            )
+            for position, ((name, seed), training) in enumerate(self.training.items())
+        ]
 
     def _report(self, console: Console) -> bool:
         output, records = self.config.output, self._finished()
@@ -219,14 +196,14 @@ class Comparison:
             context_length=config.context_length,
             learning_rate=config.learning_rate if rate is None else rate,  # pyright: ignore[reportArgumentType]
             evaluation_interval=max(1, config.steps // 10),
-            evaluation_tokens=32_768,
-            test_tokens=131_072,
+            evaluation_tokens=16_384,
+            test_tokens=65_536,
             seed=seed,
         )
 
     def _models(self) -> dict[str, SyncAttnConfig]:
         config = self.config
-        shape: dict[str, int] = {
+        shape: dict[str, Any] = {
             "hidden_size": config.hidden_size,
             "num_hidden_layers": config.num_layers,
             "num_attention_heads": config.num_heads,
@@ -252,7 +229,7 @@ class Comparison:
 
     def _settings(self) -> dict[str, Any]:
         settings = asdict(self.config) | {"corpus": self.corpus.identity.as_dict()}
-        return {k: v for k, v in settings.items() if k not in {"output", "resume"}}
+        return {k: v for k, v in settings.items() if k not in {"output", "resume", "workers"}}
 
     def _require_output(self) -> None:
         output = self.config.output
@@ -313,12 +290,38 @@ def _require_writable(folder: Path) -> None:
                 path.rmdir()
 
 
-def _prompt(text: bytes) -> str:
-    return text[: len(text) // 2].decode("utf-8", errors="ignore")
+def _default_workers() -> int:
+    return 1 if torch.accelerator.is_available() else os.cpu_count() or 1
 
 
-def _command() -> str:
-    return shlex.join(["syncattn", *sys.argv[1:]])
+def _run(jobs: list[Job], workers: int) -> Iterator[Record]:
+    """Yields the records as they come, in this process for one worker."""
+    if workers == 1:
+        yield from map(run_job, jobs)
+        return
+    # Threads of one process would wait for the other's at every small product.
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads,
+        initargs=(threads,),
+    ) as pool:  # fmt: skip
+        futures = [pool.submit(run_job, job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _plain(config: SyncAttnConfig) -> dict[str, Any]:
+    """Returns the arguments that make the same configuration again, fit to cross processes."""
+    names = (
+        "mechanism", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
+        "intermediate_size", "max_position_embeddings", "feedforward", "attention_options",
+        "initializer_range", "phase_embedding_std", "rms_norm_eps", "tie_word_embeddings",
+    )  # fmt: skip
+    return {name: getattr(config, name) for name in names}
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,10 @@ def snippet(split: Tensor, length: int = LENGTH) -> bytes:
         The piece; shorter only when the split is.
     """
     data = bytes(split.tolist())
-    middle = data.find(b"\n", len(data) // 2) + 1
-    start = middle if 0 < middle <= len(data) - length else max(0, len(data) - length)
+    middle = len(data) // 2
+    # A line that is not indented: blanks in a row would fill the picture.
+    line = re.compile(rb"^[^\s]", re.MULTILINE).search(data, middle, len(data) - length)
+    start = line.start() if line else max(0, len(data) - length)
     return data[start : start + length]
 
 
@@ -67,7 +70,10 @@ def draw_weights(
     """
     tokens = [chr(byte) if byte < 128 else f"\\x{byte:02x}" for byte in text]
     layers = [_Pattern(layer) for layer in patterns]
-    save_figure(attention_weights(layers, tokens, mechanism=name, legend=legend), path)
+    figure = attention_weights(
+        layers, tokens, mechanism=name, legend=legend, visible=_visible(patterns)
+    )
+    save_figure(figure, path)
 
 
 class _Pattern:
@@ -89,17 +95,23 @@ def diagnostics(patterns: Sequence[Synchrony]) -> dict[str, Any]:
     Returns:
         Lists by layer, None where a mechanism has no oscillators.
     """
+    visible = _visible(patterns)
     return {
         "order_parameter": [
             None if p.order_parameter is None else float(p.order_parameter.mean()) for p in patterns
         ],
         "locked_fraction": [
-            None if p.locked is None else _locked_fraction(p.locked) for p in patterns
+            None if p.locked is None else _locked_fraction(p.locked, visible) for p in patterns
         ],
     }
 
 
-def _locked_fraction(locked: Tensor) -> float:
-    queries, keys = locked.shape[-2:]
-    visible = torch.ones(queries, keys).tril(keys - queries).bool()
+def _locked_fraction(locked: Tensor, visible: Tensor) -> float:
     return float(locked[..., visible].float().mean())
+
+
+def _visible(patterns: Sequence[Synchrony]) -> Tensor:
+    """Returns which pairs a causal mechanism may see; some hide a token from itself."""
+    weights = patterns[0].weights
+    strict = not bool(weights.diagonal(dim1=-2, dim2=-1).any())
+    return torch.ones(weights.shape[-2:], dtype=torch.bool).tril(-1 if strict else 0)

@@ -217,8 +217,9 @@ def _count(value: int | None) -> str:
 def _spread(value: Statistic | None, pattern: str, separator: str) -> str:
     if value is None:
         return _DASH
-    deviation = _DASH if value.deviation is None else format(value.deviation, pattern.strip("+"))
-    return f"{value.mean:{pattern}}{separator}± {deviation}"
+    if value.deviation is None:
+        return f"{value.mean:{pattern}}"
+    return f"{value.mean:{pattern}}{separator}± {format(value.deviation, pattern.strip('+'))}"
 
 
 def _megabytes(value: Statistic | None) -> Statistic | None:

@@ -78,7 +78,7 @@ def frustrated_synchronization(
         attn_mask=attn_mask, key_mask=key_mask, cu_seqlens=cu_seqlens, is_causal=is_causal,
         exclude_self=exclude_self, scale=scale,
     )  # fmt: skip
-    _require_kernel(query_phase, harmonic_amplitude, frustration)
+    _require_kernel(key_phase, harmonic_amplitude, frustration)
     delays = harmonic_amplitude.shape[1]
     # Strictly before t, a successor is at most t itself; without order, everybody is visible.
     ordered = is_causal and exclude_self
@@ -100,7 +100,7 @@ def frustrated_synchronization(
         )  # fmt: skip
         return out.to(query_phase.dtype)
     reach = inputs.visibility._replace(exclude_self=False).dense(theta_t.device)
-    if reach is not None and attn_mask is not None and exclude_self:
+    if reach is not None and attn_mask is not None:
         reach = reach | _itself(inputs.visibility.offset, reach)
     out = reference.frustrated_synchronization(
         dense_weights(inputs), theta_t, theta_u, amplitude, alpha, reach=reach
@@ -129,7 +129,7 @@ def _require_kernel(phase: Tensor, harmonic_amplitude: Tensor, frustration: Tens
             )
         check.require_finite(tensor, name)
     num_keys = phase.shape[2]
-    if harmonic_amplitude.shape[1] > max(num_keys, 2):
+    if harmonic_amplitude.shape[1] > max(num_keys, 1):
         raise ValueError(
             f"`harmonic_amplitude` must not have more delays than there are tokens; got "
             f"{harmonic_amplitude.shape[1]} delays and {num_keys} tokens. Use fewer delays."

@@ -12,8 +12,8 @@ from syncattn._typing import AttentionMask, Float, Int, KeyMask, Keys, Queries, 
 from syncattn._typing import Weights as WeightMatrix
 from syncattn.functional.oscillators import at_least_float32
 
-QueryGate = Float[Tensor, "*#batch queries dim"]
-KeyGate = Float[Tensor, "*#batch keys dim"]
+QueryGate = Float[Tensor, "..."]
+KeyGate = Float[Tensor, "..."]
 Drift = Float[Tensor, " dim"]
 
 
@@ -127,7 +127,7 @@ def kuramoto_attention_weights(
             is_causal=is_causal,
             exclude_self=exclude_self,
             scale=scale,
-        )  # fmt: skip
+        )
     )
 
 
@@ -214,21 +214,24 @@ def score_inputs(
     """
     check.require_tensor(query_phase, "query_phase", "batch heads queries dim")
     check.require_tensor(key_phase, "key_phase", "batch heads keys dim")
-    check.require_same(query_phase, "query_phase", key_phase, "key_phase", -1, "coordinates")
-    check.require_same(query_phase, "query_phase", key_phase, "key_phase", 1, "heads")
+    for axis, name in ((0, "sequences in the batch"), (1, "heads"), (-1, "coordinates")):
+        check.require_same(query_phase, "query_phase", key_phase, "key_phase", axis, name)
+    given = {"query_phase": query_phase, "key_phase": key_phase, "query_gate": query_gate,
+             "key_gate": key_gate, "natural_frequency": natural_frequency}  # fmt: skip
+    check.require_together({name: x for name, x in given.items() if x is not None})
     visibility = check.require_visibility(
         query_phase, key_phase, attn_mask=attn_mask, key_mask=key_mask, cu_seqlens=cu_seqlens,
         is_causal=is_causal, exclude_self=exclude_self,
     )  # fmt: skip
     theta_t, theta_u = at_least_float32(query_phase), at_least_float32(key_phase)
-    g_t = theta_t.new_ones(()) if query_gate is None else query_gate.to(theta_t.dtype)
-    g_u = theta_u.new_ones(()) if key_gate is None else key_gate.to(theta_u.dtype)
-    g_t, g_u = g_t.expand_as(theta_t), g_u.expand_as(theta_u)
-    if visibility.key_mask is not None:
+    theta_t, theta_u = theta_t.to(theta_u.dtype), theta_u.to(theta_t.dtype)
+    g_t, g_u = _gate(query_gate, "query_gate", theta_t), _gate(key_gate, "key_gate", theta_u)
+    seen = visibility.seen_keys()
+    if seen is not None:
+        theta_u, g_u = torch.where(seen, theta_u, 0.0), torch.where(seen, g_u, 0.0)
+    if visibility.key_mask is not None and visibility.num_queries == visibility.num_keys:
         real = visibility.key_mask[:, None, :, None]
-        theta_u, g_u = torch.where(real, theta_u, 0.0), torch.where(real, g_u, 0.0)
-        if visibility.num_queries == visibility.num_keys:
-            theta_t, g_t = torch.where(real, theta_t, 0.0), torch.where(real, g_t, 0.0)
+        theta_t, g_t = torch.where(real, theta_t, 0.0), torch.where(real, g_t, 0.0)
     for name, tensor in {
         "query_phase": theta_t, "key_phase": theta_u, "query_gate": g_t, "key_gate": g_u
     }.items():  # fmt: skip
@@ -241,10 +244,22 @@ def score_inputs(
         )
         check.require_finite(drift, "natural_frequency")
         drift = drift.to(theta_t.dtype)
-    if scale is None:
-        scale = query_phase.shape[-1] ** -0.5
+    scale = query_phase.shape[-1] ** -0.5 if scale is None else scale
     check.require_number(scale, "scale")
     return ScoreInputs(theta_t, theta_u, g_t, g_u, drift, scale, visibility)
+
+
+def _gate(gate: Tensor | None, name: str, phase: Tensor) -> Tensor:
+    """Returns a gate in the shape of the phases; open when None."""
+    if gate is None:
+        return phase.new_ones(()).expand_as(phase)
+    try:
+        return gate.to(phase.dtype).expand_as(phase)
+    except RuntimeError:
+        raise ValueError(
+            f"`{name}` must broadcast to {tuple(phase.shape)}, batch, heads, length and dim; got "
+            f"{tuple(gate.shape)}. Add axes of size 1 where it is shared."
+        ) from None
 
 
 def dense_weights(inputs: ScoreInputs) -> Tensor:

@@ -82,7 +82,8 @@ def oscillator_attention(
         is_causal=is_causal, scale=scale, coupling=coupling, readout_power=readout_power,
     )  # fmt: skip
     check.require_tensor(value, "value", "batch heads keys value_dim")
-    check.require_same(key, "key", value, "value", 2, "keys")
+    for axis, name in ((0, "sequences in the batch"), (1, "heads"), (2, "keys")):
+        check.require_same(key, "key", value, "value", axis, name)
     check.require_together({"query": query, "key": key, "value": value, "anchor": anchor})
     choose_backend("oscillator_attention", backend, {"reference": ()})
     query, key, value, anchor = _blanked(query, key, value, anchor, visibility)
@@ -170,8 +171,15 @@ def _checked(
     check.require_tensor(query, "query", "batch heads queries dim")
     check.require_tensor(key, "key", "batch heads keys dim")
     check.require_tensor(anchor, "anchor", "batch heads keys oscillator_dim")
-    check.require_same(query, "query", key, "key", -1, "coordinates")
-    check.require_same(key, "key", anchor, "anchor", 2, "keys")
+    for axis, name in ((0, "sequences in the batch"), (1, "heads"), (-1, "coordinates")):
+        check.require_same(query, "query", key, "key", axis, name)
+    for axis, name in ((1, "heads"), (2, "keys")):
+        check.require_same(key, "key", anchor, "anchor", axis, name)
+    if anchor.shape[0] not in {1, key.shape[0]}:
+        raise ValueError(
+            f"`anchor` must have one batch for all or {key.shape[0]}, as many as `key`; got "
+            f"{anchor.shape[0]}. Drop or expand its first axis."
+        )
     check.require_choice(readout_power, "readout_power", (1, 2, 4))
     if scale is not None:
         check.require_number(scale, "scale")
@@ -189,15 +197,30 @@ def _blanked(
     query: Tensor, key: Tensor, value: Tensor | None, anchor: Tensor, visibility: Visibility
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Returns the inputs with padded keys set to 0, so that nothing stored there can leak."""
-    if visibility.key_mask is not None:
-        real = visibility.key_mask[:, None, :, None]
-        key, anchor = torch.where(real, key, 0.0), torch.where(real, anchor, 0.0)
-        value = None if value is None else torch.where(real, value, 0.0)
-        if visibility.num_queries == visibility.num_keys:
-            query = torch.where(real, query, 0.0)
+    _require_length(anchor, visibility)
+    seen = visibility.seen_keys()
+    if seen is not None:
+        key, anchor = torch.where(seen, key, 0.0), torch.where(seen, anchor, 0.0)
+        value = None if value is None else torch.where(seen, value, 0.0)
+    if visibility.key_mask is not None and visibility.num_queries == visibility.num_keys:
+        query = torch.where(visibility.key_mask[:, None, :, None], query, 0.0)
     named = {"query": query, "key": key, "anchor": anchor}
     for name, tensor in named.items():
         check.require_finite(tensor, name)
     if value is not None:
         check.require_finite(value, "value")
     return query, key, key if value is None else value, anchor
+
+
+def _require_length(anchor: Tensor, visibility: Visibility) -> None:
+    """Refuses anchors of length 0 where looking is free: they pull nowhere and read 1 always."""
+    if torch.compiler.is_compiling() or anchor.device.type != "cpu":
+        return
+    short = anchor.detach().square().sum(-1, keepdim=True) == 0
+    seen = visibility.seen_keys()
+    count = int((short if seen is None else short & seen).sum())
+    if count:
+        raise ValueError(
+            f"`anchor` must have vectors of length above 0; got {count} of length 0. "
+            f"Draw them from a normal distribution, or hide those keys with a mask."
+        )

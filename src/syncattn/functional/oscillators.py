@@ -22,7 +22,9 @@ def wrap_phase(phase: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         >>> wrap_phase(torch.tensor(3.5) * torch.pi).div(torch.pi).item()
         -0.5
     """
-    return torch.pi - torch.remainder(torch.pi - phase, 2 * torch.pi)
+    wrapped = torch.pi - torch.remainder(torch.pi - phase, 2 * torch.pi)
+    # A remainder that rounds up to a whole turn would land on the excluded end.
+    return torch.where(wrapped > -torch.pi, wrapped, torch.pi)
 
 
 def order_parameter(

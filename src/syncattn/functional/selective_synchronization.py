@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 
@@ -26,7 +26,7 @@ from syncattn._typing import Weights as WeightMatrix
 from syncattn.functional.oscillators import at_least_float32, visible_order_parameter
 
 Phases = Float[Tensor, "batch heads keys phase_dim"]
-PerHead = Float[Tensor, " #heads"] | float
+PerHead = Float[Tensor, " #heads"] | Float[Tensor, ""] | float | int
 
 EDGE_FLOOR = 1e-3
 """Default floor of S in the gradient's 1 / S at the locking edge."""
@@ -102,10 +102,11 @@ def selective_synchronization(
         edge_floor=edge_floor, variant=variant,
     )  # fmt: skip
     check.require_tensor(value, "value", "batch heads keys value_dim")
-    check.require_same(key_frequency, "key_frequency", value, "value", 2, "keys")
+    for axis, name in ((0, "sequences in the batch"), (1, "heads"), (2, "keys")):
+        check.require_same(key_frequency, "key_frequency", value, "value", axis, name)
     check.require_together({"key_frequency": key_frequency, "value": value})
-    if inputs.visibility.key_mask is not None:
-        value = torch.where(inputs.visibility.key_mask[:, None, :, None], value, 0.0)
+    seen = inputs.visibility.seen_keys()
+    value = value if seen is None else torch.where(seen, value, 0.0)
     check.require_finite(value, "value")
     streams = (
         Requirement("no `top_k`", top_k is None),
@@ -118,7 +119,7 @@ def selective_synchronization(
         epsilon = reference.PAPER_EPSILON if variant == "paper" else 0.0
         strength = _dense(inputs, top_k, smoothing, edge_floor, variant)
         weights = reference.synchronization_weights(strength, epsilon=epsilon)
-        return (weights @ at_least_float32(value)).to(value.dtype)
+        return (weights @ value.to(weights.dtype)).to(value.dtype)
     stretch = (2 * inputs.coupling_decay).sqrt()[:, None, None]
     out, _ = kernels.selective_synchronization(
         stretch * inputs.query_frequency,
@@ -126,10 +127,11 @@ def selective_synchronization(
         value,
         _inverse_threshold(inputs),
         visibility=inputs.visibility,
-        method=chosen,
+        method=cast(kernels.Method, chosen),
         self_pairs=inputs.self_pairs,
         smoothing=smoothing,
-        edge_floor=edge_floor,
+        # An infinite gradient times an exact 0 would be NaN.
+        edge_floor=max(edge_floor, 1e-12),
     )
     return out
 
@@ -225,18 +227,26 @@ def _checked(
     check.require_number(smoothing, "smoothing", minimum=0.0)
     check.require_number(edge_floor, "edge_floor", minimum=0.0)
     check.require_choice(variant, "variant", ("default", "paper"))
+    if variant == "paper" and smoothing > 0:
+        raise ValueError(
+            f"`smoothing` must be 0 with `variant` 'paper', which has none; got {smoothing}. "
+            f"Drop one of the two."
+        )
     visibility = check.require_visibility(
         query_frequency, key_frequency, attn_mask=attn_mask, key_mask=key_mask,
         cu_seqlens=cu_seqlens, is_causal=is_causal,
     )  # fmt: skip
     self_pairs = _same_tokens(query_frequency, key_frequency)
     omega_i, omega_j = at_least_float32(query_frequency), at_least_float32(key_frequency)
-    if visibility.key_mask is not None:
-        real = visibility.key_mask[:, None, :, None]
-        omega_j = torch.where(real, omega_j, 0.0)
-        if visibility.num_queries == visibility.num_keys:
-            omega_i = torch.where(real, omega_i, 0.0)
-        phase = None if phase is None else torch.where(real, phase, 0.0)
+    omega_i, omega_j = omega_i.to(omega_j.dtype), omega_j.to(omega_i.dtype)
+    seen = visibility.seen_keys()
+    if seen is not None:
+        omega_j = torch.where(seen, omega_j, 0.0)
+        if self_pairs and visibility.num_queries == visibility.num_keys:
+            omega_i = torch.where(seen, omega_i, 0.0)
+        phase = None if phase is None else torch.where(seen, phase, 0.0)
+    if visibility.key_mask is not None and visibility.num_queries == visibility.num_keys:
+        omega_i = torch.where(visibility.key_mask[:, None, :, None], omega_i, 0.0)
     check.require_finite(omega_i, "query_frequency")
     check.require_finite(omega_j, "key_frequency")
     r = _order_parameter(phase, order_parameter, visibility, omega_i, unbiased_order_parameter)
@@ -322,6 +332,12 @@ def _origin(omega: Tensor, visibility: Visibility) -> Tensor:
         return omega.new_zeros(1, 1, 1, 1)
     if visibility.segment is not None:
         return omega[:, :, torch.searchsorted(visibility.segment, visibility.segment)]
+    if visibility.attn_mask is not None:
+        # A key that every query sees; 0 where there is none.
+        common = visibility.attn_mask.expand(-1, -1, -1, visibility.num_keys).all(-2)
+        common = common.expand(*omega.shape[:2], -1)
+        first = common.int().argmax(-1)[..., None, None].expand(-1, -1, 1, omega.shape[-1])
+        return omega.gather(2, first) * common.any(-1)[..., None, None]
     if visibility.is_causal:
         if key_mask is None:
             return omega[:, :, :1]

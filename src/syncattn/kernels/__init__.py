@@ -3,9 +3,10 @@
 from syncattn.kernels.frustrated_synchronization import frustrated_synchronization
 from syncattn.kernels.kuramoto_attention import kuramoto_attention
 from syncattn.kernels.scaled_dot_product import attend
-from syncattn.kernels.selective_synchronization import selective_synchronization
+from syncattn.kernels.selective_synchronization import Method, selective_synchronization
 
 __all__ = [
+    "Method",
     "attend",
     "frustrated_synchronization",
     "kuramoto_attention",

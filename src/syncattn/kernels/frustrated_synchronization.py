@@ -37,8 +37,10 @@ def frustrated_synchronization(
     scale: float,
     visibility: Visibility,
 ) -> Tensor:
-    r"""Returns the increment of :math:`\sum_{sm} \kappa_{sm} \sum_u A_{tu} e^{im(\theta_{u+s} -
-    \theta_t)}` with the sum over delays taken before attention.
+    r"""Returns the increment with the sum over delays taken before attention.
+
+    .. math:: \sum_m \operatorname{Im} \Big( e^{-im\theta_t} \sum_u A_{tu}
+              \sum_s \kappa_{sm} e^{im\theta_{u+s}} \Big)
 
     Args:
         query_phase: ``(batch, heads, queries, dim)`` radians.

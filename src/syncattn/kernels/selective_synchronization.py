@@ -9,18 +9,19 @@ import torch
 from syncattn._masks import Visibility
 from syncattn._typing import Float, Keys, Order, Queries, Tensor, Values
 from syncattn.kernels.selective_synchronization_engine import (
+    Gradients,
     Lock,
     Side,
     backward,
-    dense_tiles,
     forward,
-    leaf_tiles,
 )
+from syncattn.kernels.selective_synchronization_layout import dense_tiles, leaf_tiles
+from syncattn.kernels.selective_synchronization_repeats import compress
 from syncattn.kernels.selective_synchronization_tiles import (
+    Arrangement,
     Entries,
     Method,
     cutoff,
-    equality_classes,
     live_leaves,
 )
 
@@ -85,7 +86,7 @@ def selective_synchronization(
 
     - ``blockwise`` computes all visible pairs;
     - ``window`` sorts by one coordinate and computes the pairs within reach along it;
-    - ``pruned`` halves the tokens at medians and skips leaves whose boxes or balls are out of reach;
+    - ``pruned`` halves the tokens at medians and skips leaves that are out of reach;
     - ``repeats`` computes equal queries and equal keys once, without masks other than padding.
 
     Args:
@@ -191,7 +192,7 @@ def _sums(call: _Pass) -> tuple[Tensor, Tensor]:
         tiles = dense_tiles(call.visibility, call.batch, call.heads, side.query.device)
         return forward(side, tiles, call.lock, weighted=call.weighted)
     if call.method == "repeats":
-        return _Repeats.of(call).sums(call)
+        return compress(side).sums(call.lock)
     entries = _entries(call)
     tiles = leaf_tiles(entries, call.visibility, call.heads)
     groups = (len(side.query), entries.queries.leaves)
@@ -200,25 +201,20 @@ def _sums(call: _Pass) -> tuple[Tensor, Tensor]:
     return queries.put(sums.unflatten(0, groups)), queries.put(total.unflatten(0, groups))
 
 
-def _gradients(
-    call: _Pass, weight: Tensor, needs: tuple[bool, bool, bool]
-) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-    """Returns the gradients of query, key, value and inverse threshold, with groups flat.
+def _gradients(call: _Pass, weight: Tensor, wanted: dict[str, bool]) -> Gradients:
+    """Returns the gradients of a call, with groups flat.
 
     Args:
         call: The operands.
         weight: Gradient of the forward sums, that of the totals in the last column.
-        needs: Whether the points, the values and the thresholds need theirs.
+        wanted: Whether the points, the values and the threshold need theirs.
     """
-    points, values, threshold = needs
-    wanted = {"points": points, "values": values, "threshold": threshold}
     side = call.side
     if call.method == "blockwise" or call.nothing:
         tiles = dense_tiles(call.visibility, call.batch, call.heads, side.query.device)
-        result = backward(side, weight, tiles, call.lock, **wanted)
-        return result.query, result.key, result.value, result.inverse_threshold
+        return backward(side, weight, tiles, call.lock, **wanted)
     if call.method == "repeats":
-        return _Repeats.of(call).gradients(call, weight, needs)
+        return compress(side).gradients(weight, call.lock, **wanted)
     entries = _entries(call)
     tiles = leaf_tiles(entries, call.visibility, call.heads)
     queries, keys = entries.queries, entries.keys
@@ -232,11 +228,11 @@ def _gradients(
     def columns(x: Tensor | None) -> Tensor | None:
         return None if x is None else keys.put(x[:-1].unflatten(0, (groups, keys.leaves)))
 
-    return (
+    return Gradients(
         rows(result.query),
+        rows(result.inverse_threshold),
         columns(result.key),
         columns(result.value),
-        rows(result.inverse_threshold),
     )
 
 
@@ -252,7 +248,7 @@ def _entries(call: _Pass) -> Entries:
     )
 
 
-def _real(arrangement: Any) -> Tensor:
+def _real(arrangement: Arrangement) -> Tensor:
     return arrangement.real.reshape(-1, arrangement.leaves, arrangement.size, 1)
 
 
@@ -267,99 +263,6 @@ def _leaved(side: Side, entries: Entries) -> Side:
         torch.cat([key, torch.zeros_like(key[:1])]),
         torch.cat([value, torch.zeros_like(value[:1])]),
     )
-
-
-class _Repeats(NamedTuple):
-    """Equal queries and equal keys, each represented once.
-
-    Attributes:
-        side: The representatives; values and multiplicities are sums over each class.
-        queries: ``(groups, queries)`` class of each query.
-        keys: ``(groups, keys)`` class of each key.
-        own: ``(groups, queries)`` class of each query's own key; -1 where there is none.
-        class_own: ``(groups, query_classes)`` the same for each class.
-    """
-
-    side: Side
-    queries: Tensor
-    keys: Tensor
-    own: Tensor
-    class_own: Tensor
-
-    @classmethod
-    def of(cls, call: _Pass) -> _Repeats:
-        """Finds the classes of a call."""
-        side = call.side
-        queries, num_queries = equality_classes(
-            torch.cat([side.query, side.inverse_threshold[..., None]], -1)
-        )
-        keys, num_keys = equality_classes(side.key)
-        position = torch.arange(queries.shape[1], device=queries.device) + call.visibility.offset
-        own = keys[:, position.clamp(min=0)].masked_fill(position < 0, -1)
-        class_own = own.new_full((len(own), num_queries), -1).scatter_(1, queries, own)
-        compressed = Side(
-            _representatives(side.query, queries, num_queries),
-            _representatives(side.inverse_threshold, queries, num_queries),
-            _representatives(side.key, keys, num_keys),
-            _class_sums(side.value, keys, num_keys),
-        )
-        return cls(compressed, queries, keys, own, class_own)
-
-    def _tiles(self, side: Side, query_class: Tensor, key_class: Tensor) -> Any:
-        groups, num_queries = side.inverse_threshold.shape
-        visibility = Visibility(num_queries, side.key.shape[1])
-        classes = (query_class, key_class)
-        return dense_tiles(visibility, groups, 1, side.query.device, classes)
-
-    def _numbers(self) -> Tensor:
-        groups, count = self.side.key.shape[:2]
-        return torch.arange(count, device=self.keys.device).expand(groups, -1)
-
-    def sums(self, call: _Pass) -> tuple[Tensor, Tensor]:
-        """Returns the forward sums of every query."""
-        tiles = self._tiles(self.side, self.class_own, self._numbers())
-        sums, total = forward(self.side, tiles, call.lock)
-        index = self.queries[..., None].expand(-1, -1, sums.shape[-1])
-        return sums.gather(1, index), total.gather(1, self.queries)
-
-    def gradients(
-        self, call: _Pass, weight: Tensor, needs: tuple[bool, bool, bool]
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-        """Returns the gradients of every row, from two passes of one compressed side each.
-
-        Members of a class share their strengths but not their values or incoming gradients, in
-        both of which a strength's gradient is linear: so queries may be compressed for the
-        gradients of the keys, and keys for those of the queries, but not both at once.
-        """
-        points, values, threshold = needs
-        full, short = call.side, self.side
-        by_query = Side(full.query, full.inverse_threshold, short.key, short.value)
-        tiles = self._tiles(by_query, self.own, self._numbers())
-        first = backward(
-            by_query, weight, tiles, call.lock, points=points, threshold=threshold, values=False
-        )
-        by_key = Side(short.query, short.inverse_threshold, full.key, full.value)
-        tiles = self._tiles(by_key, self.class_own, self.keys)
-        summed = _class_sums(weight, self.queries, short.query.shape[1])
-        second = backward(
-            by_key, summed, tiles, call.lock, points=points, threshold=False, values=values
-        )
-        return first.query, second.key, second.value, first.inverse_threshold
-
-
-def _representatives(x: Tensor, classes: Tensor, count: int) -> Tensor:
-    """Returns one member of each class, ``(groups, classes, ...)``."""
-    member = classes.new_zeros(len(x), count)
-    members = torch.arange(x.shape[1], device=x.device).expand_as(classes)
-    member.scatter_(1, classes, members)
-    member = member.reshape(member.shape + (1,) * (x.dim() - 2))
-    return x.gather(1, member.expand(member.shape[:2] + x.shape[2:]))
-
-
-def _class_sums(x: Tensor, classes: Tensor, count: int) -> Tensor:
-    """Returns the sum over each class, ``(groups, classes, ...)``."""
-    sums = x.new_zeros(len(x), count, x.shape[-1])
-    return sums.scatter_add_(1, classes[..., None].expand_as(x), x)
 
 
 def _forward_eager(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
@@ -390,9 +293,8 @@ def _backward_eager(
         weight.masked_fill_((total == 0)[..., None], 0.0)
         last = grad_total.to(dtype) - (weight * output.to(dtype)).sum(-1)
         joined = torch.cat([weight, last[..., None]], -1).flatten(0, 1)
-        d_query, d_key, d_value, d_threshold = _gradients(
-            call, joined, (needs_points, needs_value, needs_threshold)
-        )
+        wanted = {"points": needs_points, "values": needs_value, "threshold": needs_threshold}
+        d_query, d_threshold, d_key, d_value = _gradients(call, joined, wanted)
     if d_value is not None and key_mask is not None:
         d_value = d_value.reshape(value.shape).masked_fill(~key_mask[:, None, :, None], 0.0)
     return (

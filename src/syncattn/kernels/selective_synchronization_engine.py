@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 
-from syncattn._masks import Visibility
-from syncattn._typing import Float, Int, Tensor
-from syncattn.kernels.selective_synchronization_tiles import Entries, dense_blocks
+from syncattn._typing import Float, Tensor
+from syncattn.kernels.selective_synchronization_layout import Tile, Workspace
 
-__all__ = ["Gradients", "Lock", "Side", "Workspace", "backward", "dense_tiles", "forward"]
-__all__ += ["leaf_tiles"]
+__all__ = ["Gradients", "Lock", "Side", "backward", "forward"]
 
-_CPU_PAIRS = 1 << 18
-_ACCELERATOR_PAIRS = 1 << 24
+_DIFFERENCE_DIM = 4
+_DOUBLE_DIM = 16
 
 
 class Lock(NamedTuple):
@@ -49,271 +47,25 @@ class Side(NamedTuple):
     value: Float[Tensor, "*key_places value_dim_plus_1"]
 
 
-class Workspace:
-    """Buffers that all tiles of a pass share, because fresh pages cost as much as the work."""
+def _negative_distance(query: Tensor, key: Tensor, out: Tensor, work: Workspace) -> None:
+    """Writes minus the squared distances.
 
-    def __init__(self, like: Tensor) -> None:
-        self._like = like
-        self._buffers: dict[str, Tensor] = {}
-
-    def get(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """Returns an uninitialised tensor, valid until the same name is asked for again."""
-        size = math.prod(shape)
-        buffer = self._buffers.get(name)
-        if buffer is None or buffer.numel() < size:
-            buffer = self._buffers[name] = self._like.new_empty(size)
-        return buffer[:size].view(shape)
-
-
-class DenseTile(NamedTuple):
-    """A rectangle of queries and keys for a range of groups; everything is a view."""
-
-    groups: slice
-    queries: slice
-    keys: slice
-    offset: int
-    crossed: bool
-    exclude_self: bool
-    mask: Tensor | None
-    classes: tuple[Tensor, Tensor] | None
-
-    def rows(self, x: Tensor) -> Tensor:
-        """Returns the tile's queries, ``(tiles, queries, ...)``."""
-        return x[self.groups, self.queries]
-
-    def columns(self, x: Tensor) -> Tensor:
-        """Returns the tile's keys, ``(tiles, keys, ...)``."""
-        return x[self.groups, self.keys]
-
-    def add_rows(self, total: Tensor, x: Tensor) -> None:
-        """Adds to the queries' places."""
-        total[self.groups, self.queries].add_(x)
-
-    def add_columns(self, total: Tensor, x: Tensor) -> None:
-        """Adds to the keys' places."""
-        total[self.groups, self.keys].add_(x)
-
-    @property
-    def _diagonal(self) -> int:
-        return self.queries.start + self.offset - self.keys.start
-
-    def _own(self, x: Tensor) -> Tensor | None:
-        """Returns the view of the pairs of a token with itself; None where there are none."""
-        if -x.shape[1] < self._diagonal < x.shape[2]:
-            return x.diagonal(self._diagonal, 1, 2)
-        return None
-
-    def join_self(self, negative_distance: Tensor) -> None:
-        """Sets the squared detuning of a token with itself to 0, in place."""
-        if self.classes is not None:
-            same = self.rows(self.classes[0])[:, :, None] == self.columns(self.classes[1])[:, None]
-            negative_distance.masked_fill_(same, 0.0)
-        elif (own := self._own(negative_distance)) is not None:
-            own.zero_()
-
-    def hide(self, strength: Tensor, work: Workspace) -> None:
-        """Sets the strength of pairs that may not see each other to 0, in place."""
-        if self.crossed:
-            strength.tril_(self._diagonal)
-        if self.exclude_self and (own := self._own(strength)) is not None:
-            own.zero_()
-        if self.mask is not None:
-            strength.mul_(self.mask.to(strength.dtype))
-
-
-class LeafLayout(NamedTuple):
-    """What leaf tiles know about their tokens.
-
-    Attributes:
-        position: ``(query_leaves, size)`` place of each query among the keys of the sequence.
-        key: ``(key_leaves + 1, size)`` place of each key; the last leaf is empty.
-        own_leaf: ``(query_leaves, size)`` key leaf of each query's own token.
-        own_slot: ``(query_leaves, size)`` its slot there.
-        query_leaves: Query leaves in a group.
-        heads: Heads in a batch element.
-        visibility: Who may see whom.
+    The form is the most exact that costs little: differences in few dimensions, then products in
+    float64, then products of points centred on each block of queries, which keeps far tokens, such
+    as late positions, from cancelling.
     """
-
-    position: Int[Tensor, "query_leaves size"]
-    key: Int[Tensor, "key_leaves_plus_1 key_size"]
-    own_leaf: Int[Tensor, "query_leaves size"]
-    own_slot: Int[Tensor, "query_leaves size"]
-    query_leaves: int
-    heads: int
-    visibility: Visibility
-
-
-class LeafTile(NamedTuple):
-    """Query leaves, each against its own list of key leaves; everything is gathered."""
-
-    leaves: Int[Tensor, " tiles"]
-    key_leaves: Int[Tensor, "tiles list"]
-    layout: LeafLayout
-
-    def rows(self, x: Tensor) -> Tensor:
-        """Returns the tile's queries, ``(tiles, queries, ...)``."""
-        return x[self.leaves]
-
-    def columns(self, x: Tensor) -> Tensor:
-        """Returns the tile's keys, ``(tiles, keys, ...)``."""
-        return x.index_select(0, self.key_leaves.flatten()).reshape(
-            len(self.leaves), -1, *x.shape[2:]
-        )
-
-    def add_rows(self, total: Tensor, x: Tensor) -> None:
-        """Adds to the queries' places."""
-        total.index_add_(0, self.leaves, x)
-
-    def add_columns(self, total: Tensor, x: Tensor) -> None:
-        """Adds to the keys' places."""
-        total.index_add_(0, self.key_leaves.flatten(), x.reshape(-1, *total.shape[1:]))
-
-    def join_self(self, negative_distance: Tensor) -> None:
-        """Sets the squared detuning of a token with itself to 0, in place."""
-        leaf = self.layout.own_leaf[self.leaves]
-        place = torch.searchsorted(self.key_leaves, leaf).clamp_(max=self.key_leaves.shape[1] - 1)
-        found = self.key_leaves.gather(1, place) == leaf
-        found &= self.layout.position[self.leaves] >= 0
-        column = place * self.layout.key.shape[1] + self.layout.own_slot[self.leaves]
-        column = column[..., None]
-        value = negative_distance.gather(2, column).masked_fill_(found[..., None], 0.0)
-        negative_distance.scatter_(2, column, value)
-
-    def hide(self, strength: Tensor, work: Workspace) -> None:
-        """Sets the strength of pairs that may not see each other to 0, in place."""
-        visibility = self.layout.visibility
-        query = self.layout.position[self.leaves][:, :, None]
-        key = self.columns(self.layout.key)[:, None, :]
-        # A difference of places clamped to 0..1 is the mask itself, several times cheaper on a
-        # CPU than a comparison and its conversion; places are exact up to 2**24 tokens.
-        mask = work.get("mask", tuple(strength.shape))
-        if visibility.is_causal:
-            dtype = strength.dtype
-            torch.sub((query + 1).to(dtype), key.to(dtype), out=mask)
-            strength.mul_(mask.clamp_(0.0, 1.0))
-        if visibility.exclude_self:
-            strength.mul_((query != key).to(strength.dtype))
-        if visibility.segment is not None:
-            same = visibility.segment[query] == visibility.segment[key]
-            strength.mul_(same.to(strength.dtype))
-        if visibility.attn_mask is not None:
-            full = visibility.attn_mask
-            group = (self.leaves // self.layout.query_leaves)[:, None, None]
-            at = (group // self.layout.heads, group % self.layout.heads)
-            at += (query - visibility.offset, key)
-            at = [i if n > 1 else torch.zeros_like(i) for i, n in zip(at, full.shape, strict=True)]
-            strength.mul_(full[at[0], at[1], at[2], at[3]].to(strength.dtype))
-
-
-Tile = DenseTile | LeafTile
-
-
-def _pairs_at_once(device: torch.device) -> int:
-    return _CPU_PAIRS if device.type == "cpu" else _ACCELERATOR_PAIRS
-
-
-def dense_tiles(
-    visibility: Visibility,
-    batch: int,
-    heads: int,
-    device: torch.device,
-    classes: tuple[Tensor, Tensor] | None = None,
-) -> Iterator[DenseTile]:
-    """Yields tiles over the sequence as it is, several (batch, head) pairs at once if short.
-
-    Args:
-        visibility: Who may see whom; a key mask belongs in the multiplicities instead.
-        batch: Batch size.
-        heads: Number of heads.
-        device: Where masks are built; it also decides the size of a tile.
-        classes: Numbers of queries and keys, ``(groups, tokens)``: equal numbers are self pairs.
-    """
-    pairs = _pairs_at_once(device)
-    masked = visibility.attn_mask is not None or visibility.segment is not None
-    for block in dense_blocks(visibility, math.isqrt(pairs)):
-        size = (block.rows.stop - block.rows.start) * (block.columns.stop - block.columns.start)
-        for batches, head_range in _group_ranges(batch, heads, max(1, pairs // size)):
-            mask = None
-            if masked and (block.mixed or visibility.attn_mask is not None):
-                part = visibility._replace(is_causal=False, exclude_self=False, key_mask=None)
-                mask = part.tile(
-                    torch.arange(block.rows.start, block.rows.stop, device=device),
-                    torch.arange(block.columns.start, block.columns.stop, device=device),
-                    batches,
-                    head_range,
-                )
-            sizes = (batches.stop - batches.start, head_range.stop - head_range.start)
-            if mask is not None:
-                mask = mask.expand(*sizes, -1, -1).flatten(0, 1)
-            start = batches.start * heads + head_range.start
-            groups = slice(start, start + sizes[0] * sizes[1])
-            yield DenseTile(
-                groups,
-                block.rows,
-                block.columns,
-                visibility.offset,
-                block.crossed,
-                visibility.exclude_self,
-                mask,
-                classes,
-            )
-
-
-def _group_ranges(batch: int, heads: int, at_once: int) -> Iterator[tuple[slice, slice]]:
-    """Yields rectangles of batch elements and heads that together cover all groups."""
-    step = max(1, at_once // heads)
-    head_step = min(heads, at_once)
-    for b in range(0, batch, step):
-        for h in range(0, heads, head_step):
-            yield slice(b, min(b + step, batch)), slice(h, min(h + head_step, heads))
-
-
-def leaf_tiles(entries: Entries, visibility: Visibility, heads: int) -> list[LeafTile]:
-    """Returns tiles over the live leaves, batched so that lists of like length go together.
-
-    Args:
-        entries: The live leaves.
-        visibility: Who may see whom; a key mask belongs in the multiplicities instead.
-        heads: Number of heads in a batch element.
-    """
-    queries, keys = entries.queries, entries.keys
-    size, device = keys.size, entries.row.device
-    groups = torch.arange(queries.index.shape[0], device=device)[:, None]
-    place = keys.place.gather(1, (queries.index + visibility.offset).clamp(min=0))
-    empty = keys.index.new_zeros(1, size)
-    layout = LeafLayout(
-        (queries.index + visibility.offset).reshape(-1, queries.size),
-        torch.cat([keys.index.reshape(-1, size), empty]),
-        (place // size + groups * keys.leaves).reshape(-1, queries.size),
-        (place % size).reshape(-1, queries.size),
-        queries.leaves,
-        heads,
-        visibility,
-    )
-    count = torch.bincount(entries.row, minlength=len(layout.position))
-    start = count.cumsum(0) - count
-    longest_first = count.argsort(descending=True, stable=True)
-    counts: list[int] = count[longest_first].tolist()
-    tiles: list[LeafTile] = []
-    top, pairs = 0, _pairs_at_once(device)
-    while top < len(counts) and counts[top] > 0:
-        at_once = max(1, pairs // (counts[top] * size * queries.size))
-        leaves = longest_first[top : top + at_once]
-        step = torch.arange(counts[top], device=device)
-        listed = step < count[leaves][:, None]
-        at = (start[leaves][:, None] + step).clamp_(max=len(entries.column) - 1)
-        # The empty leaf comes last, so that lists stay ascending for the search of self pairs.
-        key_leaves = torch.where(listed, entries.column[at], len(layout.key) - 1)
-        tiles.append(LeafTile(leaves, key_leaves, layout))
-        top += at_once
-    return tiles
-
-
-def _negative_distance(query: Tensor, key: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
-    """Writes minus the squared distances; returns the points as centred for them.
-
-    Centring on each block of queries keeps far tokens, such as late positions, from cancelling.
-    """
+    if query.shape[-1] <= _DIFFERENCE_DIM:
+        torch.sub(query[..., :1], key[..., 0][:, None], out=out)
+        torch.mul(out, out, out=out)
+        for d in range(1, query.shape[-1]):
+            difference = work.get("difference", tuple(out.shape))
+            torch.sub(query[..., d : d + 1], key[..., d][:, None], out=difference)
+            out.addcmul_(difference, difference)
+        out.neg_()
+        return
+    double = query.shape[-1] <= _DOUBLE_DIM and query.device.type != "mps"
+    if double:
+        query, key = query.double(), key.double()
     centre = query.mean(1, keepdim=True)
     query, key = query - centre, key - centre
     left = torch.cat([2 * query, query.square().sum(-1, keepdim=True), query[..., :1]], -1)
@@ -321,8 +73,10 @@ def _negative_distance(query: Tensor, key: Tensor, out: Tensor) -> tuple[Tensor,
     left[..., -2].neg_()
     left[..., -1].fill_(-1.0)
     right[..., -2].fill_(1.0)
-    torch.bmm(left, right.mT, out=out)
-    return query, key
+    if double and out.dtype != torch.float64:
+        out.copy_(torch.bmm(left, right.mT, out=work.get("double", tuple(out.shape), left.dtype)))
+    else:
+        torch.bmm(left, right.mT, out=out)
 
 
 def _excess(y: Tensor, g: Tensor, coupling: Tensor, out: Tensor) -> Tensor:
@@ -342,10 +96,10 @@ def _strength(excess: Tensor, lock: Lock) -> Tensor:
     """Turns the squared strength into the strength, in place; the floor becomes exactly 0."""
     floor = 2.0**-1000 if excess.dtype == torch.float64 else 2.0**-120
     if lock.smoothing == 0:
-        return torch.nn.functional.threshold_(excess.sqrt_(), math.sqrt(floor), 0.0)
+        return torch.threshold_(excess.sqrt_(), math.sqrt(floor), 0.0)
     d = lock.smoothing
     # (sqrt(q + d d) - d) / (sqrt(1 + d d) - d) without the cancellation at small q.
-    torch.nn.functional.threshold_(excess, floor, 0.0)
+    torch.threshold_(excess, floor, 0.0)
     root = excess.add(d * d).sqrt_().add_(d)
     return excess.mul_(math.sqrt(1 + d * d) + d).div_(root).clamp_(max=1.0)
 
@@ -386,7 +140,7 @@ def forward(
         query, key = tile.rows(side.query), tile.columns(side.key)
         shape = (len(query), query.shape[1], key.shape[1])
         y, coupling = work.get("y", shape), work.get("coupling", shape)
-        _negative_distance(query, key, y)
+        _negative_distance(query, key, y, work)
         if lock.self_pairs:
             tile.join_self(y)
         g = tile.rows(side.inverse_threshold)[..., None]
@@ -440,7 +194,7 @@ def backward(
         query, key = tile.rows(side.query), tile.columns(side.key)
         shape = (len(query), query.shape[1], key.shape[1])
         y, coupling = work.get("y", shape), work.get("coupling", shape)
-        query, key = _negative_distance(query, key, y)
+        _negative_distance(query, key, y, work)
         if lock.self_pairs:
             tile.join_self(y)
         g = tile.rows(side.inverse_threshold)[..., None]
@@ -457,6 +211,8 @@ def backward(
         if d_threshold is not None:
             tile.add_rows(d_threshold, torch.mul(gradient, y, out=y).sum(-1).mul_(0.5))
         if d_query is not None and d_key is not None:
+            centre = query.mean(1, keepdim=True)
+            query, key = query - centre, key - centre
             gradient.mul_(coupling.add_(g))
             rows, columns = gradient.sum(-1), gradient.sum(-2)
             tile.add_rows(

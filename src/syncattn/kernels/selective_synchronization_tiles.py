@@ -49,7 +49,7 @@ def lambert_w0(z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         w = log * (1 - log.log1p() / (2 + log))
         for _ in range(3):
             w = w / (1 + w) * (1 + torch.log(positive / w))
-        w = torch.where(z > tiny, w, z)
+        w = torch.where((z > tiny) & torch.isfinite(z), w, z)
         slope = torch.exp(-w) / (1 + w)
     # The iteration is not differentiated: W'(z) = exp(-W) / (1 + W) is exact.
     return torch.where(torch.isfinite(z), w + (z - z.detach()) * slope, w)
@@ -70,13 +70,13 @@ class Arrangement(NamedTuple):
     The order is padded with copies of tokens so that all leaves are full.
 
     Attributes:
-        index: ``(groups, leaves * size)`` token at each place.
+        token: ``(groups, leaves * size)`` token at each place.
         real: ``(groups, leaves * size)``, False where the place holds a copy.
         place: ``(groups, tokens)`` place of each token.
         size: Places in a leaf.
     """
 
-    index: Int[Tensor, "groups places"]
+    token: Int[Tensor, "groups places"]
     real: Bool[Tensor, "groups places"]
     place: Int[Tensor, "groups tokens"]
     size: int
@@ -84,26 +84,28 @@ class Arrangement(NamedTuple):
     @property
     def leaves(self) -> int:
         """Leaves in each group."""
-        return self.index.shape[1] // self.size
+        return self.token.shape[1] // self.size
 
     def take(self, x: Tensor) -> Tensor:
         """Returns ``(groups, tokens, ...)`` as ``(groups, leaves, size, ...)``."""
-        index = self.index.reshape(self.index.shape + (1,) * (x.dim() - 2))
-        taken = x.gather(1, index.expand(self.index.shape + x.shape[2:]))
-        return taken.unflatten(1, (self.leaves, self.size))
+        return _rows(x, self.token).unflatten(1, (self.leaves, self.size))
 
     def put(self, x: Tensor) -> Tensor:
         """Returns ``(groups, leaves, size, ...)`` in the order of the tokens."""
-        flat = x.flatten(1, 2)
-        place = self.place.reshape(self.place.shape + (1,) * (flat.dim() - 2))
-        return flat.gather(1, place.expand(self.place.shape + flat.shape[2:]))
+        return _rows(x.flatten(1, 2), self.place)
 
 
-def _sorted_arrangement(x: Float[Tensor, "groups tokens"]) -> Arrangement:
+def _rows(x: Tensor, index: Int[Tensor, "groups places"]) -> Tensor:
+    """Returns rows of each group; on whole rows this is far faster than `gather`."""
+    start = torch.arange(len(x), device=x.device)[:, None] * x.shape[1]
+    return x.flatten(0, 1).index_select(0, (index + start).flatten()).unflatten(0, index.shape)
+
+
+def _sorted_arrangement(x: Float[Tensor, "groups tokens"], leaf: int) -> Arrangement:
     """Sorts each group by its value; ties keep their order."""
     groups, tokens = x.shape
     order = x.sort(dim=1, stable=True).indices
-    size = min(LEAF, tokens)
+    size = min(leaf, tokens)
     places = torch.arange(-(-tokens // size) * size, device=x.device).expand(groups, -1)
     place = torch.empty_like(order).scatter_(1, order, places[:, :tokens])
     # Copies of the last token keep the bounds of its leaf.
@@ -174,8 +176,9 @@ def live_leaves(
         coordinate: The coordinate that 'window' sorts by.
     """
     if method == "window":
-        queries = _sorted_arrangement(query[..., coordinate])
-        keys = _sorted_arrangement(key[..., coordinate])
+        # A window is much wider than a leaf, so twice as many queries share what they gather.
+        queries = _sorted_arrangement(query[..., coordinate], 2 * LEAF)
+        keys = _sorted_arrangement(key[..., coordinate], LEAF)
     else:
         queries, keys = _balanced_arrangement(query), _balanced_arrangement(key)
     reach = queries.take(radius).amax(-1)
@@ -196,7 +199,7 @@ def _own_leaves(queries: Arrangement, keys: Arrangement, offset: int) -> Tensor:
 
     It is always computed: at a vanishing radius rounding may put it out of reach.
     """
-    own = (queries.index + offset).clamp(min=0)
+    own = (queries.token + offset).clamp(min=0)
     return (keys.place.gather(1, own) // keys.size).unflatten(1, (queries.leaves, queries.size))
 
 
@@ -254,8 +257,8 @@ def _visible_leaves(entries: Entries, visibility: Visibility) -> Tensor | None:
     """True for entries in which some query may see some key; None when all may."""
     if not visibility.is_causal and visibility.segment is None:
         return None
-    position = entries.queries.index.reshape(-1, entries.queries.size) + visibility.offset
-    keys = entries.keys.index.reshape(-1, entries.keys.size)
+    position = entries.queries.token.reshape(-1, entries.queries.size) + visibility.offset
+    keys = entries.keys.token.reshape(-1, entries.keys.size)
     alive = torch.ones_like(entries.row, dtype=torch.bool)
     if visibility.is_causal:
         alive &= keys.amin(1)[entries.column] <= position.amax(1)[entries.row]
@@ -313,8 +316,7 @@ def equality_classes(
     bits = points.contiguous().view(dtype)
     generator = torch.Generator().manual_seed(bits.shape[-1])
     factor = torch.randint(-(2**62), 2**62, (bits.shape[-1],), generator=generator) * 2 + 1
-    mixed = bits.long() * factor.to(bits.device)
-    digest = (mixed ^ (mixed >> 29)).sum(-1)
+    digest = (bits.long() * factor.to(bits.device)).sum(-1)
     value, order = digest.sort(dim=1, stable=True)
     fresh = torch.ones_like(value)
     fresh[:, 1:] = value[:, 1:] != value[:, :-1]

@@ -92,6 +92,11 @@ class SyncAttnConfig(PreTrainedConfig):
         self.phase_embedding_std = phase_embedding_std
         self.rms_norm_eps = rms_norm_eps
         kwargs.setdefault("tie_word_embeddings", mechanism in EUCLIDEAN)
+        if kwargs["tie_word_embeddings"] and mechanism in TORUS:
+            raise ValueError(
+                f"`tie_word_embeddings` must be False on the torus, where the table holds phases "
+                f"and the read-out cosines and sines; got True for {mechanism!r}. Leave it out."
+            )
         kwargs.setdefault("use_cache", False)
         super().__init__(**kwargs)
 

@@ -54,9 +54,14 @@ def build_block(config: SyncAttnConfig) -> nn.Module:
             )
     attention = attention_type(config.hidden_size, config.num_attention_heads, **options)
     feedforward = _build_feedforward(config)
-    if config.on_torus:
-        return PhaseBlock(attention, feedforward)
-    return EuclideanBlock(attention, feedforward, config.hidden_size, eps=config.rms_norm_eps)
+    block: nn.Module = PhaseBlock(attention, feedforward)
+    if not config.on_torus:
+        eps = config.rms_norm_eps
+        block = EuclideanBlock(attention, feedforward, config.hidden_size, eps=eps)
+    for name, child in block.named_modules():
+        # What adds to the stream starts smaller, so that the stream keeps its size over the depth.
+        child._adds_to_stream = name.endswith(("o_proj", "down_proj"))  # pyright: ignore[reportArgumentType]
+    return block
 
 
 def _build_feedforward(config: SyncAttnConfig) -> nn.Module | None:
@@ -83,9 +88,11 @@ class SyncAttnPreTrainedModel(PreTrainedModel):
         if any(getattr(p, "_is_hf_initialized", False) for p in parameters):
             return
         if isinstance(module, nn.Linear):
-            std = self.config.initializer_range
-            module.weight.normal_(std=module.in_features**-0.5 if std is None else std)
-            if module.bias is not None:
+            std = self.config.initializer_range or module.in_features**-0.5
+            if getattr(module, "_adds_to_stream", False):
+                std *= (2 * self.config.num_hidden_layers) ** -0.5
+            module.weight.normal_(std=std)
+            if module.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
                 module.bias.zero_()
         elif isinstance(module, nn.RMSNorm):
             module.weight.fill_(1.0)
@@ -94,14 +101,6 @@ class SyncAttnPreTrainedModel(PreTrainedModel):
             module.weight.normal_(std=self.config.phase_embedding_std if torus else 0.02)
         elif isinstance(module, tuple(ATTENTIONS.values())) and hasattr(module, "reset_parameters"):
             module.reset_parameters()  # pyright: ignore[reportCallIssue]
-        elif isinstance(module, EuclideanBlock | PhaseBlock):
-            self._shrink_outputs(module)
-
-    def _shrink_outputs(self, block: nn.Module) -> None:
-        """Scales what each block adds, so that the stream keeps its size over the depth."""
-        for name, child in block.named_modules():
-            if isinstance(child, nn.Linear) and name.endswith(("o_proj", "down_proj")):
-                child.weight.mul_((2 * self.config.num_hidden_layers) ** -0.5)
 
 
 class SyncAttnModel(SyncAttnPreTrainedModel):
@@ -262,10 +261,11 @@ class SyncAttnForCausalLM(SyncAttnPreTrainedModel, GenerationMixin):
         logits = self.lm_head(outputs.last_hidden_state[:, -logits_to_keep:])
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1])
+            loss_function: Any = self.loss_function
+            loss = loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1])
         return CausalLMOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
 
-    def prepare_inputs_for_generation(
+    def prepare_inputs_for_generation(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
     ) -> dict[str, Any]:
         """Returns the inputs of one step: the last tokens that fit the model.

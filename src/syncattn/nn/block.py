@@ -57,7 +57,8 @@ class EuclideanBlock(nn.Module):
         Returns:
             Weights, order parameter and locked pairs.
         """
-        return self.attention.synchrony(self.attention_norm(hidden_states), **visibility)
+        attention: Any = self.attention
+        return attention.synchrony(self.attention_norm(hidden_states), **visibility)
 
 
 class PhaseBlock(nn.Module):
@@ -96,4 +97,5 @@ class PhaseBlock(nn.Module):
         Returns:
             Weights, order parameter and locked pairs.
         """
-        return self.attention.synchrony(phase, **visibility)
+        attention: Any = self.attention
+        return attention.synchrony(phase, **visibility)

@@ -84,14 +84,10 @@ def frequency_std(
     check.require_number(
         target_locked_fraction, "target_locked_fraction", minimum=0.0, maximum=1.0, exclusive=True
     )
+    # Bisection in ln s: the fraction falls from 1 to 0 as the spread grows.
     low, high = -40.0, 40.0
-    for _ in range(200):
+    while high - low > 1e-13:
         middle = (low + high) / 2
-        if (
-            locked_fraction(squared_cutoff, math.exp(middle), frequency_dim)
-            > target_locked_fraction
-        ):
-            low = middle
-        else:
-            high = middle
-    return math.exp(middle)
+        reached = locked_fraction(squared_cutoff, math.exp(middle), frequency_dim)
+        low, high = (middle, high) if reached > target_locked_fraction else (low, middle)
+    return math.exp((low + high) / 2)

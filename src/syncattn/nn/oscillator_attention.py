@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from syncattn import _validation as check
+from syncattn._masks import segments
 from syncattn._typing import Float, Tensor
 from syncattn.functional import oscillator_attention, oscillator_attention_weights
+from syncattn.functional.oscillator_attention import COUPLINGS
 from syncattn.nn.heads import merge_heads, split_heads
 from syncattn.nn.rotary import rotate
 from syncattn.nn.synchrony import Synchrony
@@ -63,6 +65,7 @@ class OscillatorAttention(nn.Module):
         check.require_integer(oscillator_dim, "oscillator_dim", minimum=2)
         check.require_choice(readout_power, "readout_power", (1, 2, 4))
         check.require_choice(anchor_norm, "anchor_norm", ANCHOR_NORMS)
+        check.require_choice(coupling, "coupling", COUPLINGS)
         self.num_heads = num_heads
         self.readout_power = readout_power
         self.coupling = coupling
@@ -97,7 +100,7 @@ class OscillatorAttention(nn.Module):
         if length > self.raw_anchor.shape[1]:
             raise ValueError(
                 f"`max_positions` must be at least the length of the sequence; got "
-                f"{self.raw_anchor.shape[1]} anchors and {length} tokens. Build the layer with more."
+                f"{self.raw_anchor.shape[1]} anchors and {length} tokens. Build it with more."
             )
         raw = self.raw_anchor[None, :, :length]
         if self.anchor_norm == "free":
@@ -122,7 +125,7 @@ class OscillatorAttention(nn.Module):
         query, key = self._scores(hidden_states)
         value = split_heads(self.v_proj(hidden_states), self.num_heads)
         out = oscillator_attention(
-            query, key, value, self.anchor(key.shape[2]).to(key.dtype), coupling=self.coupling,
+            query, key, value, self._anchors(key, visibility), coupling=self.coupling,
             readout_power=self.readout_power, **visibility,
         )  # fmt: skip
         return self.o_proj(merge_heads(out))
@@ -141,7 +144,7 @@ class OscillatorAttention(nn.Module):
         """
         query, key = self._scores(hidden_states)
         weights, rho, near = oscillator_attention_weights(
-            query, key, self.anchor(key.shape[2]).to(key.dtype), coupling=self.coupling,
+            query, key, self._anchors(key, visibility), coupling=self.coupling,
             readout_power=self.readout_power, **visibility,
         )  # fmt: skip
         return Synchrony(weights, rho, near)
@@ -152,3 +155,17 @@ class OscillatorAttention(nn.Module):
         if self.rotary_base is None:
             return query, key
         return rotate(query, base=self.rotary_base), rotate(key, base=self.rotary_base)
+
+    def _anchors(self, key: Tensor, visibility: dict[str, Any]) -> Tensor:
+        """Returns the anchor of every key, its place counted among real tokens of its sequence."""
+        length = key.shape[2]
+        anchor = self.anchor(length).to(key.dtype)
+        key_mask, cu_seqlens = visibility.get("key_mask"), visibility.get("cu_seqlens")
+        if cu_seqlens is not None:
+            place = torch.arange(length, device=key.device)
+            start = cu_seqlens[segments(cu_seqlens, length)]
+            return anchor[:, :, place - start]
+        if key_mask is None:
+            return anchor
+        place = (key_mask.cumsum(-1) - 1).clamp(min=0)
+        return anchor[0][:, place].transpose(0, 1)

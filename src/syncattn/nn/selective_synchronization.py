@@ -13,12 +13,15 @@ from torch.nn.functional import softplus
 from syncattn import _validation as check
 from syncattn._typing import Float, Tensor
 from syncattn.functional import selective_synchronization, selective_synchronization_weights
+from syncattn.functional.oscillators import at_least_float32
 from syncattn.nn.calibration import frequency_std, squared_cutoff
 from syncattn.nn.heads import merge_heads, split_heads
 from syncattn.nn.synchrony import Synchrony
 
 PAPER_COUPLING = math.log1p(math.e)
 """softplus(1): the published initial value of both the coupling strength and its decay."""
+PHASE_STD = 0.5
+"""Standard deviation of the phases at first, radians."""
 
 
 class SelectiveSynchronization(nn.Module):
@@ -71,7 +74,8 @@ class SelectiveSynchronization(nn.Module):
         self.position = position
         self.position_window = position_window
         self.frequency_proj = nn.Linear(hidden_size, num_heads * frequency_dim, bias=False)
-        self.phase_proj = nn.Linear(hidden_size, num_heads * phase_dim, bias=bias)
+        # A common phase turns every oscillator alike and leaves the coherence as it is: no bias.
+        self.phase_proj = nn.Linear(hidden_size, num_heads * phase_dim, bias=False)
         self.v_proj = nn.Linear(hidden_size, hidden_size, bias=bias)
         self.o_proj = nn.Linear(hidden_size, hidden_size, bias=bias)
         self.raw_coupling_strength = nn.Parameter(torch.empty(num_heads))
@@ -84,7 +88,8 @@ class SelectiveSynchronization(nn.Module):
 
     def reset_parameters(self) -> None:
         """Calibrates the spread of the frequencies to the target locked fraction."""
-        rho_squared = squared_cutoff(PAPER_COUPLING, PAPER_COUPLING)
+        # Phases of standard deviation 1/2 have the coherence exp(-1/8).
+        rho_squared = squared_cutoff(PAPER_COUPLING, PAPER_COUPLING, math.exp(-(PHASE_STD**2) / 2))
         with torch.no_grad():
             self.raw_coupling_strength.fill_(1.0)
             self.raw_coupling_decay.fill_(1.0)
@@ -96,9 +101,7 @@ class SelectiveSynchronization(nn.Module):
             ):
                 s = frequency_std(target, rho_squared, self.frequency_dim)
                 weight.normal_(std=s * width**-0.5)
-            self.phase_proj.weight.normal_(std=0.5 * width**-0.5)
-            if self.phase_proj.bias is not None:
-                self.phase_proj.bias.zero_()
+            self.phase_proj.weight.normal_(std=PHASE_STD * width**-0.5)
             if self.position_rate is not None:
                 self._reset_position(math.sqrt(rho_squared))
 
@@ -138,10 +141,10 @@ class SelectiveSynchronization(nn.Module):
         omega = split_heads(self.frequency_proj(hidden_states), self.num_heads)
         if self.position_rate is None:
             return omega
-        # Rates and places in float32: half precision cannot count beyond 256 tokens.
-        t = torch.arange(omega.shape[2], device=omega.device, dtype=torch.float32)
-        drift = t[:, None] * self.position_rate.float()[:, None, :]
-        omega = omega.float()
+        # Rates and places in float32 at least: half precision cannot count beyond 256 tokens.
+        omega = at_least_float32(omega)
+        t = torch.arange(omega.shape[2], device=omega.device, dtype=omega.dtype)
+        drift = t[:, None] * self.position_rate.to(omega.dtype)[:, None, :]
         if self.position == "drift":
             return omega + drift
         return torch.cat([omega, drift.expand(omega.shape[0], -1, -1, -1)], -1)

@@ -88,5 +88,4 @@ class SoftmaxAttention(nn.Module):
     def _scores(self, x: Tensor, visibility: dict[str, Any]) -> tuple[Tensor, Tensor, Visibility]:
         query = rotate(split_heads(self.q_proj(x), self.num_heads), base=self.rotary_base)
         key = rotate(split_heads(self.k_proj(x), self.num_heads), base=self.rotary_base)
-        named = {"attn_mask": None, "key_mask": None, "cu_seqlens": None, "is_causal": False}
-        return query, key, check.require_visibility(query, key, **(named | visibility))
+        return query, key, check.require_visibility(query, key, **visibility)

@@ -34,7 +34,7 @@ def frustrated_synchronization(
     harmonic_amplitude: Float[Tensor, "heads delays harmonics #dim"],
     frustration: Float[Tensor, "heads delays harmonics #dim"],
     *,
-    reach: Bool[Tensor, "*#batch queries keys"] | None = None,
+    reach: Bool[Tensor, "*#batch #queries #keys"] | None = None,
 ) -> Float[Tensor, "batch heads queries dim"]:
     r"""Returns the increment of frustrated, delayed, harmonic coupling.
 

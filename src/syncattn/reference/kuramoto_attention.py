@@ -8,11 +8,11 @@ from syncattn._typing import Bool, Float, Tensor
 def kuramoto_attention_weights(
     query_phase: Float[Tensor, "batch heads queries dim"],
     key_phase: Float[Tensor, "batch heads keys dim"],
-    query_gate: Float[Tensor, "*#batch queries dim"],
-    key_gate: Float[Tensor, "*#batch keys dim"],
+    query_gate: Float[Tensor, "*#batch #queries #dim"],
+    key_gate: Float[Tensor, "*#batch #keys #dim"],
     *,
     scale: float,
-    mask: Bool[Tensor, "*#batch queries keys"] | None = None,
+    mask: Bool[Tensor, "*#batch #queries #keys"] | None = None,
 ) -> Float[Tensor, "batch heads queries keys"]:
     r"""Returns the weights of the gated cosine score.
 

@@ -15,7 +15,7 @@ def drive(
     *,
     scale: float,
     coupling: Callable[[Tensor], Tensor] = softplus,
-    mask: Bool[Tensor, "*#batch queries keys"] | None = None,
+    mask: Bool[Tensor, "*#batch #queries #keys"] | None = None,
 ) -> tuple[
     Float[Tensor, "batch heads queries oscillator_dim"], Float[Tensor, "batch heads queries"]
 ]:
@@ -61,7 +61,7 @@ def oscillator_attention_weights(
     anchor: Float[Tensor, "*#batch keys oscillator_dim"],
     *,
     readout_power: int = 1,
-    mask: Bool[Tensor, "*#batch queries keys"] | None = None,
+    mask: Bool[Tensor, "*#batch #queries #keys"] | None = None,
 ) -> Float[Tensor, "batch heads queries keys"]:
     r"""Returns the read-out of settled oscillators, rows that sum to 1.
 
@@ -93,7 +93,7 @@ def oscillator_attention(
     scale: float,
     coupling: Callable[[Tensor], Tensor] = softplus,
     readout_power: int = 1,
-    mask: Bool[Tensor, "*#batch queries keys"] | None = None,
+    mask: Bool[Tensor, "*#batch #queries #keys"] | None = None,
 ) -> Float[Tensor, "batch heads queries value_dim"]:
     """Returns the values read out by oscillators settled among their anchors.
 

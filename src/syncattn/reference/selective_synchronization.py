@@ -1,9 +1,4 @@
-r"""Pairs of near frequencies lock: coupling times cos(arcsin(detuning / threshold)), else 0.
-
-The published operator (Selective Synchronization Attention, arXiv 2602.14445) in its published
-form, `paper_synchronization`, and in the equivalent square-root form, `synchronization`, which
-has no arcsin, no clip and no epsilon.
-"""
+"""Pairs of near frequencies lock: coupling times cos(arcsin(detuning / threshold)), else 0."""
 
 import math
 
@@ -20,7 +15,7 @@ def row_order_parameter(
     mask: Bool[Tensor, "*#batch queries keys"],
     *,
     unbiased: bool = False,
-) -> Float[Tensor, "*batch queries"]:
+) -> Float[Tensor, "batch heads queries"]:
     r"""Returns the coherence of the tokens that each query sees, averaged over channels.
 
     .. math:: R_i = \frac{1}{d} \sum_l \Big| \frac{1}{n_i} \sum_{j \in V_i} e^{i \theta_{jl}} \Big|
@@ -53,7 +48,7 @@ def synchronization(
     *,
     coupling_strength: Float[Tensor, " heads"],
     coupling_decay: Float[Tensor, " heads"],
-    mask: Bool[Tensor, "*#batch queries keys"] | None = None,
+    mask: Bool[Tensor, "*#batch #queries #keys"] | None = None,
     top_k: int | None = None,
     smoothing: float = 0.0,
     edge_floor: float = 0.0,
@@ -103,7 +98,7 @@ def paper_synchronization(
     *,
     coupling_strength: Float[Tensor, " heads"],
     coupling_decay: Float[Tensor, " heads"],
-    mask: Bool[Tensor, "*#batch queries keys"] | None = None,
+    mask: Bool[Tensor, "*#batch #queries #keys"] | None = None,
     top_k: int | None = None,
 ) -> Float[Tensor, "batch heads queries keys"]:
     r"""Returns the synchronization of every pair as the paper and its public code write it.
@@ -183,7 +178,7 @@ def selective_synchronization(
     *,
     coupling_strength: Float[Tensor, " heads"],
     coupling_decay: Float[Tensor, " heads"],
-    mask: Bool[Tensor, "*#batch queries keys"] | None = None,
+    mask: Bool[Tensor, "*#batch #queries #keys"] | None = None,
     top_k: int | None = None,
     smoothing: float = 0.0,
     edge_floor: float = 0.0,

@@ -103,6 +103,7 @@ def train(
     directory: Path,
     label: str = "model",
     progress: bool = True,
+    position: int = 0,
     resume: bool = False,
 ) -> TrainingResult:
     """Trains a causal language model on bytes.
@@ -121,6 +122,7 @@ def train(
             line per point of the curve), `checkpoints/`.
         label: Name shown in the progress.
         progress: Shows a bar on a terminal, else a line per point of the curve, on stderr.
+        position: Row of the bar, for several trainings at once.
         resume: Goes on from the newest whole checkpoint; starts afresh if there is none.
 
     Returns:
@@ -137,7 +139,13 @@ def train(
     state = _start(run, files, resume=resume)
     with (
         PeakMemory(accelerator.device) as memory,
-        Progress(label, steps=config.steps, done=state.step, shown=progress and bool(files)) as bar,
+        Progress(
+            label,
+            steps=config.steps,
+            done=state.step,
+            shown=progress and bool(files),
+            position=position,
+        ) as bar,
     ):
         for step in range(state.step, config.steps):
             started = time.perf_counter()

@@ -23,14 +23,22 @@ class Progress:
         steps: Steps in all.
         done: Steps done before.
         shown: False shows nothing.
+        position: Row of the bar, for several at once.
     """
 
-    def __init__(self, label: str, *, steps: int, done: int, shown: bool) -> None:
+    def __init__(
+        self, label: str, *, steps: int, done: int, shown: bool, position: int = 0
+    ) -> None:
         self.label = label
         self.steps = steps
         self.shown = shown
         self._bar: tqdm[Any] = tqdm(
-            desc=label, total=steps, initial=done, disable=None if shown else True, leave=True
+            desc=label,
+            total=steps,
+            initial=done,
+            disable=None if shown else True,
+            leave=True,
+            position=position,
         )
 
     def __enter__(self) -> Progress:

@@ -1,0 +1,38 @@
+import pytest
+
+from syncattn.benchmarks.runs import load_trained
+from tests.benchmarks.small import comparison
+from tests.benchmarks.test_compare import quiet
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("comparison")
+    comparison(folder, mechanisms=("softmax", "selective")).run(quiet())
+    return folder / "run"
+
+
+def test_a_mechanism_by_name(run):
+    assert load_trained(run, "selective").config.mechanism == "selective"
+
+
+def test_every_kind_of_folder(run):
+    assert load_trained(run).config.mechanism in {"softmax", "selective"}
+    assert load_trained(run / "softmax-seed0").config.mechanism == "softmax"
+    assert load_trained(run / "softmax-seed0" / "model").config.mechanism == "softmax"
+
+
+def test_a_mechanism_that_was_not_trained(run):
+    with pytest.raises(ValueError, match="`mechanism` must be one that the run trained: softmax"):
+        load_trained(run, "kuramoto")
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "empty"])
+def test_a_folder_without_models(tmp_path, kind):
+    path = tmp_path / "run"
+    if kind == "file":
+        path.write_text("text")
+    if kind == "empty":
+        path.mkdir()
+    with pytest.raises(ValueError, match="`run` must"):
+        load_trained(path)

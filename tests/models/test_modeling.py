@@ -1,0 +1,246 @@
+import copy
+
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForCausalLM
+
+from syncattn.models import MECHANISMS, SyncAttnConfig, SyncAttnForCausalLM, SyncAttnModel
+
+KINDS = [(mechanism, "swiglu") for mechanism in MECHANISMS] + [
+    ("softmax", "none"),
+    ("kuramoto", "mean-field"),
+    ("frustrated", "mean-field"),
+    ("frustrated", "none"),
+]
+EVERY_KIND = pytest.mark.parametrize(("mechanism", "feedforward"), KINDS)
+EVERY_MECHANISM = pytest.mark.parametrize("mechanism", MECHANISMS)
+
+
+def build(mechanism, feedforward="swiglu", **options):
+    named = {"vocab_size": 23, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "max_position_embeddings": 24}  # fmt: skip
+    torch.manual_seed(0)
+    config = SyncAttnConfig(mechanism=mechanism, feedforward=feedforward, **(named | options))
+    return SyncAttnForCausalLM(config).eval()
+
+
+def tokens(batch=2, length=9, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 23, (batch, length), generator=generator)
+
+
+@EVERY_KIND
+def test_saved_and_loaded_it_is_the_same_network(mechanism, feedforward, tmp_path):
+    model = build(mechanism, feedforward)
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").exists()
+    expected = model(tokens()).logits
+    for again in (
+        SyncAttnForCausalLM.from_pretrained(tmp_path),
+        AutoModelForCausalLM.from_pretrained(tmp_path),
+    ):
+        assert isinstance(again, SyncAttnForCausalLM)
+        assert torch.equal(again.eval()(tokens()).logits, expected)
+    backbone = AutoModel.from_pretrained(tmp_path).eval()
+    assert isinstance(backbone, SyncAttnModel)
+    state = backbone(tokens()).last_hidden_state
+    assert torch.equal(state, model.model(tokens()).last_hidden_state)
+
+
+@EVERY_MECHANISM
+def test_auto_classes_build_from_a_configuration(mechanism):
+    config = build(mechanism).config
+    assert isinstance(AutoModelForCausalLM.from_config(config), SyncAttnForCausalLM)
+    assert isinstance(AutoModel.from_config(config), SyncAttnModel)
+
+
+@EVERY_KIND
+def test_the_future_does_not_reach_the_past(mechanism, feedforward):
+    model, ids = build(mechanism, feedforward), tokens()
+    before = model(ids).logits
+    changed = ids.clone()
+    changed[:, 5:] = (changed[:, 5:] + 1) % 23
+    after = model(changed).logits
+    assert before.shape == (2, 9, 23)
+    assert torch.equal(after[:, :5], before[:, :5])
+    assert not torch.equal(after[:, 5:], before[:, 5:])
+
+
+@EVERY_MECHANISM
+def test_context_reaches_the_logits(mechanism):
+    model, ids = build(mechanism), tokens()
+    changed = torch.cat([(ids[:, :4] + 1) % 23, ids[:, 4:]], 1)
+    assert (model(changed).logits - model(ids).logits)[:, -1].abs().max() > 1e-4
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_padded_batch_equals_its_sequences(mechanism, feedforward, side):
+    model, ids = build(mechanism, feedforward), tokens(length=9)
+    short, pad = ids[1:, :6], torch.full((1, 3), 22)
+    order = [pad, short] if side == "left" else [short, pad]
+    batch = torch.cat([ids[:1], torch.cat(order, 1)])
+    mask = torch.ones_like(batch)
+    mask[1, :3] = side == "right"
+    mask[1, -3:] = side == "left"
+    logits = model(batch, attention_mask=mask).logits
+    kept = slice(3, 9) if side == "left" else slice(0, 6)
+    assert logits.isfinite().all()
+    torch.testing.assert_close(logits[:1], model(ids[:1]).logits)
+    torch.testing.assert_close(logits[1:, kept], model(short).logits)
+
+
+@EVERY_KIND
+def test_greedy_generation_takes_the_likeliest_token_each_time(mechanism, feedforward):
+    model, ids = build(mechanism, feedforward), tokens(length=4)
+    out = model.generate(ids, max_new_tokens=5, do_sample=False, pad_token_id=0)
+    expected = ids
+    for _ in range(5):
+        expected = torch.cat([expected, model(expected).logits[:, -1:].argmax(-1)], 1)
+    assert torch.equal(out, expected)
+
+
+@EVERY_MECHANISM
+def test_a_left_padded_batch_generates_what_its_sequences_generate(mechanism):
+    model, ids = build(mechanism), tokens(length=6)
+    options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
+    short = ids[1:, :3]
+    batch = torch.cat([ids[:1], torch.cat([torch.zeros(1, 3, dtype=torch.long), short], 1)])
+    mask = torch.ones_like(batch)
+    mask[1, :3] = 0
+    out = model.generate(batch, attention_mask=mask, **options)
+    assert torch.equal(out[:1], model.generate(ids[:1], **options))
+    assert torch.equal(out[1:, 3:], model.generate(short, **options))
+
+
+def test_generation_goes_on_beyond_the_longest_sequence():
+    model = build("oscillator", max_position_embeddings=6)
+    out = model.generate(tokens(length=4), max_new_tokens=7, do_sample=False, pad_token_id=0)
+    assert out.shape == (2, 11)
+    assert torch.equal(out[:, -1:], model(out[:, -7:-1]).logits[:, -1:].argmax(-1))
+    sampled = model.generate(tokens(length=4), max_new_tokens=3, do_sample=True, pad_token_id=0)
+    assert sampled.shape == (2, 7)
+
+
+@EVERY_KIND
+def test_the_loss_falls_on_a_repeated_batch(mechanism, feedforward):
+    model, ids = build(mechanism, feedforward).train(), tokens(2, 8)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(20):
+        loss = model(ids, labels=ids).loss
+        loss.backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_loss_is_the_shifted_cross_entropy_without_ignored_labels():
+    model, ids = build("softmax"), tokens()
+    labels = ids.clone()
+    labels[0, :4] = -100
+    out = model(ids, labels=labels)
+    expected = torch.nn.functional.cross_entropy(
+        out.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100
+    )
+    torch.testing.assert_close(out.loss, expected)
+
+
+def test_the_last_logits_alone_and_the_hidden_states():
+    model, ids = build("selective"), tokens()
+    full = model(ids, output_hidden_states=True)
+    last = model(ids, logits_to_keep=2)
+    torch.testing.assert_close(last.logits, full.logits[:, -2:])
+    assert last.hidden_states is None
+    assert len(full.hidden_states) == 3
+    assert torch.equal(full.hidden_states[0], model.model.embed_tokens(ids))
+
+
+@EVERY_MECHANISM
+def test_initial_values(mechanism):
+    model = build(mechanism, hidden_size=64, num_hidden_layers=2, initializer_range=None)
+    embedding = model.model.embed_tokens.weight.std().item()
+    assert embedding == pytest.approx(0.7 if model.config.on_torus else 0.02, rel=0.1)
+    for layer in model.model.layers:
+        # What a block adds is shrunk once, by the root of twice the depth.
+        down = layer.feedforward.down_proj
+        assert down.weight.std().item() == pytest.approx(0.5 * down.in_features**-0.5, rel=0.1)
+        if not model.config.on_torus:
+            out = layer.attention.o_proj.weight.std().item()
+            assert out == pytest.approx(0.5 * 64**-0.5, rel=0.1)
+    for name, parameter in model.named_parameters():
+        assert parameter.isfinite().all(), name
+
+
+def test_initial_values_keep_the_calibration_of_selective_synchronization():
+    model = build("selective", hidden_size=64, attention_options={"target_locked_fraction": 0.2})
+    attention = model.model.layers[0].attention
+    torch.manual_seed(0)
+    alone = type(attention)(64, 2, target_locked_fraction=0.2, position="coordinate")
+    expected = alone.frequency_proj.weight.std().item()
+    assert attention.frequency_proj.weight.std().item() == pytest.approx(expected, rel=0.1)
+    torch.testing.assert_close(attention.coupling_strength, alone.coupling_strength)
+    torch.testing.assert_close(attention.position_rate, alone.position_rate)
+
+
+def test_tied_embeddings_are_one_tensor():
+    tied, untied = build("softmax"), build("softmax", tie_word_embeddings=False)
+    assert tied.lm_head.weight is tied.model.embed_tokens.weight
+    assert untied.lm_head.weight is not untied.model.embed_tokens.weight
+    torus = build("kuramoto")
+    assert torus.lm_head.weight.shape == (23, 32)
+
+
+@EVERY_MECHANISM
+def test_the_picture_has_one_part_per_layer(mechanism):
+    model, ids = build(mechanism), tokens()
+    mask = torch.ones_like(ids)
+    mask[1, 6:] = 0
+    pictures = model.synchrony(ids, mask)
+    assert len(pictures) == 2
+    for picture in pictures:
+        assert picture.weights.shape == (2, 2, 9, 9)
+        assert not picture.weights.requires_grad
+        assert not picture.weights.triu(1).any()
+        assert not picture.weights[1, :, :, 6:].any()
+
+
+@EVERY_MECHANISM
+def test_half_precision_weights_run(mechanism, tmp_path):
+    model = build(mechanism)
+    model.save_pretrained(tmp_path)
+    half = SyncAttnForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
+    logits = half(tokens()).logits
+    assert logits.dtype == torch.bfloat16
+    expected = model(tokens()).logits
+    assert (logits.float() - expected).abs().max() < 0.1 * expected.abs().max() + 0.05
+
+
+@EVERY_MECHANISM
+def test_a_copy_is_independent(mechanism):
+    model = build(mechanism)
+    expected, other = model(tokens()).logits, copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(1.0)
+    assert torch.equal(model(tokens()).logits, expected)
+
+
+def test_attention_options_reach_the_module_and_unknown_ones_are_refused():
+    model = build("oscillator", attention_options={"oscillator_dim": 3, "readout_power": 2})
+    assert model.model.layers[0].attention.raw_anchor.shape == (2, 24, 3)
+    assert model.model.layers[0].attention.readout_power == 2
+    with pytest.raises(ValueError, match=r"`attention_options` of 'softmax' must be among.*'gate'"):
+        build("softmax", attention_options={"gate": "static"})
+
+
+def test_bad_inputs_are_refused():
+    model = build("softmax")
+    with pytest.raises(ValueError, match=r"`input_ids` must not be longer than .*got 25 tokens"):
+        model(tokens(length=25))
+    with pytest.raises(ValueError, match="`attention_mask` must have the shape of `input_ids`"):
+        model(tokens(), attention_mask=torch.ones(2, 8))

@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM
+from syncattn.models.text import decode, encode, generate_text
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return SyncAttnForCausalLM(
+        SyncAttnConfig(
+            mechanism="kuramoto",
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=16,
+        )
+    )
+
+
+@pytest.mark.parametrize("text", ["plain", "Ωω 🜂", "\x00\n\t"])
+def test_bytes_there_and_back(text):
+    assert decode(encode(text)[0]) == text
+
+
+def test_broken_utf8_becomes_a_replacement_character():
+    assert decode(torch.tensor([65, 0xFF])) == "A\ufffd"
+
+
+def test_a_text_longer_than_the_context_goes_on(model):
+    out = generate_text(model, "ab", max_new_tokens=30, seed=0)
+    assert out.startswith("ab")
+    assert len(out) >= 10
+
+
+def test_the_seed_decides(model):
+    first = generate_text(model, "ab", max_new_tokens=10, seed=1)
+    assert first == generate_text(model, "ab", max_new_tokens=10, seed=1)
+    assert first != generate_text(model, "ab", max_new_tokens=10, seed=2)
+
+
+def test_temperature_zero_is_greedy(model):
+    first = generate_text(model, "ab", max_new_tokens=5, temperature=0.0, seed=1)
+    assert first == generate_text(model, "ab", max_new_tokens=5, temperature=0.0, seed=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"prompt": ""}, "`prompt`"),
+        ({"max_new_tokens": 0}, "`max_new_tokens`"),
+        ({"temperature": -1.0}, "`temperature`"),
+        ({"top_k": 0}, "`top_k`"),
+    ],
+)
+def test_bad_input(model, changes, named):
+    arguments = {"prompt": "ab", "max_new_tokens": 2} | changes
+    with pytest.raises(ValueError, match=named):
+        generate_text(model, arguments.pop("prompt"), **arguments)

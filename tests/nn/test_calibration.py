@@ -1,0 +1,66 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncattn.nn.calibration import frequency_std, lambert_w, locked_fraction, squared_cutoff
+
+
+@given(st.floats(-12, 30).map(lambda e: 10.0**e))
+def test_lambert_inverts_its_equation(z):
+    w = lambert_w(z)
+    assert abs(math.log(w) + w - math.log(z)) < 1e-12 * max(1, abs(math.log(z)))
+
+
+def test_lambert_at_known_points():
+    assert lambert_w(0.0) == 0.0
+    assert abs(lambert_w(math.e) - 1) < 1e-15
+    assert abs(lambert_w(1.0) - 0.5671432904097838) < 1e-15
+
+
+@pytest.mark.parametrize(
+    ("raw_strength", "raw_decay", "r", "radius"),
+    [
+        (1.0, 1.0, 0.8465, 0.6444),
+        (1.0, 1.0, 1.0, 0.6956),
+        (10.0, 1.0, 0.8465, 1.2156),
+        (100.0, -5.0, 0.8465, 15.81),
+    ],
+)
+def test_cutoff_radius_of_the_published_initial_values(raw_strength, raw_decay, r, radius):
+    def softplus(x):
+        return math.log1p(math.exp(x)) if x < 30 else x
+
+    found = math.sqrt(squared_cutoff(softplus(raw_strength), softplus(raw_decay), r))
+    assert found == pytest.approx(radius, rel=2e-4)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 8, 16])
+def test_locked_fraction_is_that_of_a_simulation(dim):
+    generator = torch.Generator().manual_seed(dim)
+    std, cutoff = 0.4, 0.32 * dim
+    omega = std * torch.randn(2, 40_000, dim, generator=generator)
+    share = ((omega[0] - omega[1]).square().sum(-1) < cutoff).float().mean().item()
+    assert 0.2 < share < 0.8
+    assert abs(locked_fraction(cutoff, std, dim) - share) < 0.01
+
+
+@given(st.floats(0.001, 0.999), st.floats(1e-4, 1e2), st.integers(1, 64))
+def test_the_spread_inverts_the_fraction(target, cutoff, dim):
+    assert abs(locked_fraction(cutoff, frequency_std(target, cutoff, dim), dim) - target) < 1e-9
+
+
+def test_the_closed_form_matches_published_measurements():
+    # Default initial values of the published layer, d_head = 1, 2, 4: locked 0.570, 0.267, 0.0394.
+    strength = decay = math.log1p(math.e)
+    cutoff = squared_cutoff(strength, decay, math.exp(-1 / 6))
+    for dim, share in ((1, 0.5697), (2, 0.2672), (4, 0.0394)):
+        assert abs(locked_fraction(cutoff, 3**-0.5, dim) - share) < 2e-3
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0, -0.1, 2.0, math.nan])
+def test_an_impossible_target_is_refused(target):
+    with pytest.raises(ValueError, match="`target_locked_fraction` must be finite and strictly"):
+        frequency_std(target, 1.0, 4)

@@ -1,0 +1,51 @@
+import math
+
+import pytest
+import torch
+from torch.nn.functional import silu
+
+from syncattn.nn import MeanFieldCoupling, PhaseSwiGLU, SwiGLU
+from tests.tolerance import assert_same
+
+
+def test_swiglu_by_hand():
+    module, x = SwiGLU(4, 6), torch.randn(2, 3, 4)
+    w1, w2, w3 = (p.weight for p in (module.gate_proj, module.up_proj, module.down_proj))
+    torch.testing.assert_close(module(x), (silu(x @ w1.T) * (x @ w2.T)) @ w3.T)
+
+
+@pytest.mark.parametrize("layer", [PhaseSwiGLU, MeanFieldCoupling])
+def test_whole_turns_change_nothing(layer):
+    module, phase = layer(4, 6).double(), torch.randn(2, 3, 4, dtype=torch.float64)
+    turned = phase + 2 * math.pi * torch.randint(-3, 4, phase.shape).double()
+    assert_same(module(turned), module(phase), 1e-11)
+
+
+def test_mean_field_by_complex_numbers():
+    module, theta = MeanFieldCoupling(4, 6).double(), torch.randn(2, 3, 4, dtype=torch.float64)
+    feature = torch.cat([theta.cos(), theta.sin()], -1)
+    gate = silu(module.gate_proj(feature))
+    u, v = module.mode_proj.weight.chunk(2, -1)
+    # Re Z = Σ (u cos θ + v sin θ) is the real part of (u - iv) e^{iθ}.
+    z = torch.exp(1j * theta) @ torch.complex(u, -v).mT
+    real, imaginary = module.down_proj.weight.chunk(2, 0)
+    field = (gate * z) @ torch.complex(real, imaginary).mT
+    assert_same(module(theta), (torch.exp(-1j * theta) * field).imag)
+
+
+@pytest.mark.parametrize("layer", [SwiGLU, PhaseSwiGLU, MeanFieldCoupling])
+def test_tokens_do_not_mix_and_all_parameters_learn(layer):
+    module, x = layer(4, 6), torch.randn(1, 3, 4)
+    changed = x.clone()
+    changed[:, 1] += 1.0
+    before, after = module(x), module(changed)
+    assert torch.equal(after[:, ::2], before[:, ::2])
+    assert not torch.equal(after[:, 1], before[:, 1])
+    before.square().sum().backward()
+    assert all(p.grad.any() for p in module.parameters())
+
+
+@pytest.mark.parametrize("layer", [SwiGLU, PhaseSwiGLU, MeanFieldCoupling])
+def test_a_width_of_zero_is_refused(layer):
+    with pytest.raises(ValueError, match="`intermediate_size` must be at least 1; got 0"):
+        layer(4, 0)

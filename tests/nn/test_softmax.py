@@ -1,0 +1,29 @@
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from syncattn.nn import SoftmaxAttention
+from syncattn.nn.rotary import rotate
+from tests.nn.battery import WIDTH, ModuleLaws
+
+
+class TestSoftmaxAttention(ModuleLaws):
+    def build(self):
+        return SoftmaxAttention(WIDTH, 2)
+
+
+def test_it_is_rotary_softmax_attention():
+    module, x = SoftmaxAttention(8, 2), torch.randn(2, 5, 8)
+
+    def heads(projection):
+        return projection(x).unflatten(-1, (2, 4)).transpose(1, 2)
+
+    query, key = (rotate(heads(p)) for p in (module.q_proj, module.k_proj))
+    out = scaled_dot_product_attention(query, key, heads(module.v_proj), is_causal=True)
+    expected = module.o_proj(out.transpose(1, 2).flatten(-2))
+    torch.testing.assert_close(module(x, is_causal=True), expected)
+
+
+def test_heads_must_be_even():
+    with pytest.raises(ValueError, match=r"`hidden_size` must be a multiple of `2 \* num_heads`"):
+        SoftmaxAttention(6, 2)

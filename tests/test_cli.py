@@ -1,0 +1,54 @@
+import pytest
+
+from syncattn.cli import main
+from tests.benchmarks.small import corpus
+
+
+def words(folder, *more):
+    return [
+        "compare", "--corpus", str(corpus(folder)), "--output", str(folder / "run"),
+        "--steps", "2", "--batch-size", "2", "--context-length", "24", "--hidden-size", "16",
+        "--num-layers", "1", "--num-heads", "2", "--parameters", "16000", "--workers", "1",
+        "--sample-length", "4", *more,
+    ]  # fmt: skip
+
+
+def test_compare_then_generate(tmp_path, capsys):
+    assert main(words(tmp_path, "--mechanisms", "softmax", "frustrated")) == 0
+    table = capsys.readouterr().out
+    assert "softmax" in table
+    assert "frustrated" in table
+    run = str(tmp_path / "run")
+    assert main(["generate", run, "--prompt", "line ", "--max-new-tokens", "5"]) == 0
+    assert capsys.readouterr().out.startswith("line ")
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (("--mechanisms", "hopfield"), "`mechanisms`"),
+        (("--hidden-size", "15"), "`hidden_size`"),
+        (("--steps", "-3"), "`steps`"),
+        (("--context-length", "5000"), "5001"),
+        (("--corpus", "no-such-place"), "no-such-place"),
+    ],
+)
+def test_bad_arguments_exit_with_2_and_one_sentence(tmp_path, capsys, more, named):
+    assert main(words(tmp_path, *more)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("syncattn: error: ")
+    assert named in error
+    assert "Traceback" not in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_option_exits_with_2(tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        main(words(tmp_path, "--no-such-option"))
+    assert stop.value.code == 2
+
+
+def test_generate_without_a_run(tmp_path, capsys):
+    assert main(["generate", str(tmp_path / "none"), "--prompt", "x"]) == 2
+    assert "`run` must be a folder" in capsys.readouterr().err
