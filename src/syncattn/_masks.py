@@ -92,10 +92,13 @@ class Visibility(NamedTuple):
             total = total & part
         return total.expand(*total.shape[:2], len(queries), len(keys))
 
-    def seen_keys(self) -> Tensor | None:
+    def seen_keys(self, *, itself: bool = False) -> Tensor | None:
         """Returns which keys some query may see by the masks that were passed, None for all.
 
         What is stored elsewhere must never matter: blank it before any product.
+
+        Args:
+            itself: Count the keys that are queries too, whatever `attn_mask` says of them.
 
         Returns:
             Broadcastable to ``(batch, heads, keys, 1)``.
@@ -103,6 +106,9 @@ class Visibility(NamedTuple):
         seen = None if self.key_mask is None else self.key_mask[:, None, :, None]
         if self.attn_mask is not None:
             some = self.attn_mask.any(-2).expand(-1, -1, self.num_keys).unsqueeze(-1)
+            if itself:
+                place = torch.arange(self.num_keys, device=some.device)
+                some = some | (place >= self.offset)[:, None]
             seen = some if seen is None else seen & some
         return seen
 

@@ -14,6 +14,7 @@ try:
 
     from syncattn.benchmarks.compare import CompareConfig, Comparison
     from syncattn.benchmarks.runs import load_trained
+    from syncattn.models.quiet import quiet_transformers
     from syncattn.models.text import generate_text
 except ModuleNotFoundError as error:
     raise SystemExit(
@@ -96,14 +97,15 @@ def _compare(config: CompareConfig) -> int:
 
 def _generate(config: GenerateConfig) -> int:
     try:
-        text = generate_text(
-            load_trained(config.run, config.mechanism),
-            config.prompt,
-            max_new_tokens=config.max_new_tokens,
-            temperature=config.temperature,
-            top_k=config.top_k,
-            seed=config.seed,
-        )
+        with quiet_transformers():
+            text = generate_text(
+                load_trained(config.run, config.mechanism),
+                config.prompt,
+                max_new_tokens=config.max_new_tokens,
+                temperature=config.temperature,
+                top_k=config.top_k,
+                seed=config.seed,
+            )
     except (ValueError, TypeError, OSError) as error:
         return _refuse(error)
     print(text)

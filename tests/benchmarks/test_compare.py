@@ -24,7 +24,7 @@ def test_a_comparison_writes_everything_it_promises(tmp_path):
     for arm in run.arms:
         for name in ("weights.png", "sample.txt", "model/model.safetensors", "metrics.jsonl"):
             assert (output / f"{arm}-seed0" / name).stat().st_size > 0
-    rows = list(csv.DictReader((output / "table.csv").open(encoding="utf-8")))
+    rows = list(csv.DictReader(io.StringIO((output / "table.csv").read_text(encoding="utf-8"))))
     assert [row["arm"] for row in rows] == list(run.arms)
     records, problems = read_records(output / "records.jsonl")
     assert not problems

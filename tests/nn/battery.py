@@ -104,7 +104,10 @@ class ModuleLaws:
         assert torch.minimum(total.abs(), (total - 1).abs()).max() < 1e-12
         if picture.order_parameter is not None:
             assert picture.order_parameter.shape == total.shape
-            assert ((picture.order_parameter >= 0) & (picture.order_parameter <= 1)).all()
+            some = picture.weights.sum(-1) > 0
+            assert (picture.order_parameter.isfinite() == some).all()
+            order = picture.order_parameter[some]
+            assert ((order >= 0) & (order <= 1)).all()
             assert picture.locked.dtype == torch.bool
         if not self.torus:
             value = module.v_proj(x).unflatten(-1, (module.num_heads, -1)).transpose(1, 2)

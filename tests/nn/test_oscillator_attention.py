@@ -44,9 +44,13 @@ def test_anchor_norms():
 def test_vanishing_anchors_keep_gradients_finite(norm):
     module = OscillatorAttention(8, 2, max_positions=9, anchor_norm=norm)
     with torch.no_grad():
-        module.raw_anchor.zero_()
+        module.raw_anchor.mul_(1e-20)
     module(torch.randn(2, 9, 8), is_causal=True).square().sum().backward()
     assert all(p.grad.isfinite().all() for p in module.parameters())
+    with torch.no_grad():
+        module.raw_anchor.zero_()
+    with pytest.raises(ValueError, match="`anchor` must have vectors of length above 0"):
+        module(torch.randn(2, 9, 8), is_causal=True)
 
 
 def test_a_sequence_longer_than_the_table_is_refused():

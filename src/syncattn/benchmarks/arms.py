@@ -38,7 +38,7 @@ class Arm:
 
 _TORUS_LEGEND = (
     "R is the coherence of the phases a token attends to (1: they all agree); a pair is locked "
-    "when its phases agree to better than a quarter turn on average, half of the pairs by chance."
+    "when its phases agree to within 30 degrees, measured by their mean cosine."
 )
 ARMS: dict[str, Arm] = {
     "softmax": Arm(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.utils import logging as transformers_logging
 
 from syncattn.benchmarks.arms import ARMS, count_parameters
 from syncattn.benchmarks.environment import environment
@@ -17,6 +16,7 @@ from syncattn.benchmarks.pictures import diagnostics, draw_weights, layer_patter
 from syncattn.benchmarks.records import Record
 from syncattn.data import Corpus, load_corpus
 from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM
+from syncattn.models.quiet import quiet_transformers
 from syncattn.models.text import generate_text
 from syncattn.training import DivergedError, TrainingConfig, train
 
@@ -66,8 +66,6 @@ def run_job(job: Job) -> Record:
     Raises:
         RuntimeError: If the corpus changed since the comparison was set up.
     """
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
     corpus = _corpus(job.corpus, job.training.context_length, job.max_bytes)
     if corpus.identity.sha256 != job.corpus_sha256:
         raise RuntimeError(
@@ -95,8 +93,9 @@ def run_job(job: Job) -> Record:
         return Record(
             **common, status="failed", failure=str(error), steps=error.step, wall_seconds=seconds
         )
-    model.save_pretrained(job.directory / "model")
-    patterns = _look(job, model, corpus)
+    with quiet_transformers():
+        model.save_pretrained(job.directory / "model")
+        patterns = _look(job, model, corpus)
     return Record(
         **common,
         tokens=result.num_tokens,

@@ -98,7 +98,8 @@ def diagnostics(patterns: Sequence[Synchrony]) -> dict[str, Any]:
     visible = _visible(patterns)
     return {
         "order_parameter": [
-            None if p.order_parameter is None else float(p.order_parameter.mean()) for p in patterns
+            None if p.order_parameter is None else float(p.order_parameter.nanmean())
+            for p in patterns
         ],
         "locked_fraction": [
             None if p.locked is None else _locked_fraction(p.locked, visible) for p in patterns

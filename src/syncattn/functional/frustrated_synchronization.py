@@ -42,8 +42,8 @@ def frustrated_synchronization(
               \sin\big(m (\theta_{u+s} - \theta_t) + \alpha_{sm}\big)
 
     with the weights :math:`A` of `kuramoto_attention`. The term of delay s couples token t to the
-    successors of the tokens it attends to; it counts only where :math:`u + s` is visible to t (or
-    is t itself), never across a boundary of packed sequences.
+    successors of the tokens it attends to; it counts only where :math:`u + s` is visible to t or is
+    t itself, never across a boundary of packed sequences.
 
     Args:
         query_phase: ``(batch, heads, queries, dim)`` radians, any real value.
@@ -100,7 +100,7 @@ def frustrated_synchronization(
         )  # fmt: skip
         return out.to(query_phase.dtype)
     reach = inputs.visibility._replace(exclude_self=False).dense(theta_t.device)
-    if reach is not None and attn_mask is not None:
+    if reach is not None:
         reach = reach | _itself(inputs.visibility.offset, reach)
     out = reference.frustrated_synchronization(
         dense_weights(inputs), theta_t, theta_u, amplitude, alpha, reach=reach
@@ -129,7 +129,8 @@ def _require_kernel(phase: Tensor, harmonic_amplitude: Tensor, frustration: Tens
             )
         check.require_finite(tensor, name)
     num_keys = phase.shape[2]
-    if harmonic_amplitude.shape[1] > max(num_keys, 1):
+    # One step is always allowed: a text may begin with a single token, which has no successor.
+    if harmonic_amplitude.shape[1] > max(num_keys, 2):
         raise ValueError(
             f"`harmonic_amplitude` must not have more delays than there are tokens; got "
             f"{harmonic_amplitude.shape[1]} delays and {num_keys} tokens. Use fewer delays."

@@ -226,7 +226,8 @@ def score_inputs(
     theta_t, theta_u = at_least_float32(query_phase), at_least_float32(key_phase)
     theta_t, theta_u = theta_t.to(theta_u.dtype), theta_u.to(theta_t.dtype)
     g_t, g_u = _gate(query_gate, "query_gate", theta_t), _gate(key_gate, "key_gate", theta_u)
-    seen = visibility.seen_keys()
+    # The state of a token itself counts as the successor of the token before it.
+    seen = visibility.seen_keys(itself=True)
     if seen is not None:
         theta_u, g_u = torch.where(seen, theta_u, 0.0), torch.where(seen, g_u, 0.0)
     if visibility.key_mask is not None and visibility.num_queries == visibility.num_keys:

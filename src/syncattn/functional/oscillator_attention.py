@@ -178,7 +178,7 @@ def _checked(
     if anchor.shape[0] not in {1, key.shape[0]}:
         raise ValueError(
             f"`anchor` must have one batch for all or {key.shape[0]}, as many as `key`; got "
-            f"{anchor.shape[0]}. Drop or expand its first axis."
+            f"{anchor.shape[0]}, shape {tuple(anchor.shape)}. Drop or expand its first axis."
         )
     check.require_choice(readout_power, "readout_power", (1, 2, 4))
     if scale is not None:
@@ -216,7 +216,7 @@ def _require_length(anchor: Tensor, visibility: Visibility) -> None:
     """Refuses anchors of length 0 where looking is free: they pull nowhere and read 1 always."""
     if torch.compiler.is_compiling() or anchor.device.type != "cpu":
         return
-    short = anchor.detach().square().sum(-1, keepdim=True) == 0
+    short = (anchor.detach() == 0).all(-1, keepdim=True)
     seen = visibility.seen_keys()
     count = int((short if seen is None else short & seen).sum())
     if count:

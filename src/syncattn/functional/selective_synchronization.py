@@ -203,8 +203,8 @@ def _checked(
     key_frequency: Tensor,
     phase: Tensor | None,
     *,
-    coupling_strength: Tensor | float,
-    coupling_decay: Tensor | float,
+    coupling_strength: Tensor | float | int,
+    coupling_decay: Tensor | float | int,
     order_parameter: Tensor | None,
     attn_mask: Tensor | None,
     key_mask: Tensor | None,
@@ -309,7 +309,7 @@ def _order_parameter(
     return visible_order_parameter(phase, visibility, unbiased=unbiased).to(like.dtype)
 
 
-def _per_head(coupling: Tensor | float, name: str, like: Tensor) -> Tensor:
+def _per_head(coupling: Tensor | float | int, name: str, like: Tensor) -> Tensor:
     coupling = torch.as_tensor(coupling, dtype=like.dtype, device=like.device)
     if coupling.dim() > 1 or (coupling.dim() == 1 and coupling.shape[0] not in {1, like.shape[1]}):
         raise ValueError(

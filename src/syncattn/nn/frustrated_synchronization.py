@@ -83,9 +83,15 @@ class FrustratedSynchronization(PhaseCoupling):
             The increment, like `theta`.
         """
         # No token of a short text has successors beyond its end.
-        delays = min(self.harmonic_amplitude.shape[1], theta.shape[2])
+        delays = max(2, theta.shape[2])
         return frustrated_synchronization(
-            theta, theta, query_gate, key_gate, harmonic_amplitude=self.harmonic_amplitude[:, :delays],
-            frustration=self.frustration[:, :delays], natural_frequency=self.natural_frequency(theta),
-            exclude_self=self.exclude_self, **visibility,
-        )  # fmt: skip
+            theta,
+            theta,
+            query_gate,
+            key_gate,
+            harmonic_amplitude=self.harmonic_amplitude[:, :delays],
+            frustration=self.frustration[:, :delays],
+            natural_frequency=self.natural_frequency(theta),
+            exclude_self=self.exclude_self,
+            **visibility,
+        )

@@ -14,6 +14,8 @@ from syncattn.functional import kuramoto_attention_weights, rotary_drift
 from syncattn.nn.heads import merge_heads, split_heads
 from syncattn.nn.synchrony import Synchrony
 
+LOCKED_COSINE = 0.5 * 3**0.5
+"""Mean cosine above which two tokens count as locked: their phases differ by less than π / 6."""
 GATES = ("query-key", "query", "static", "signed")
 
 
@@ -117,7 +119,8 @@ class PhaseCoupling(nn.Module):
         r"""Returns the weights, the coherence each token sees and the attracted pairs.
 
         The order parameter of a row is :math:`|\sum_u A_{tu} e^{i\theta_{uk}}|`, averaged over
-        coordinates; a pair attracts where its mean cosine is positive.
+        coordinates, and NaN for a token that sees nothing; a pair is locked where the mean cosine
+        of its phase differences exceeds `LOCKED_COSINE`.
 
         Args:
             phase: ``(batch, length, hidden_size)`` radians.
@@ -134,7 +137,15 @@ class PhaseCoupling(nn.Module):
         cos, sin = theta.cos(), theta.sin()
         coherence = torch.hypot(weights @ cos, weights @ sin).mean(-1)
         alignment = cos @ cos.mT + sin @ sin.mT
-        return Synchrony(weights, coherence.clamp(max=1.0), (alignment > 0) & (weights > 0))
+        coherence = torch.where(weights.sum(-1) > 0, coherence.clamp(max=1.0), torch.nan)
+        # A weight can underflow to 0, so the weights do not tell what is visible.
+        locked = (alignment > LOCKED_COSINE * theta.shape[-1]) & self._visible(theta, visibility)
+        return Synchrony(weights, coherence, locked)
+
+    def _visible(self, theta: Tensor, visibility: dict[str, Any]) -> Tensor:
+        seen = check.require_visibility(theta, theta, exclude_self=self.exclude_self, **visibility)
+        mask = seen.dense(theta.device)
+        return torch.ones((), dtype=torch.bool, device=theta.device) if mask is None else mask
 
     def gates(self, phase: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the gates of queries and keys, broadcastable to the heads' phases.

@@ -10,7 +10,8 @@ class Synchrony(NamedTuple):
 
     Attributes:
         weights: ``(batch, heads, queries, keys)``, rows sum to 1, or to 0 where nothing is seen.
-        order_parameter: ``(batch, heads, queries)`` in [0, 1]; None without oscillators.
+        order_parameter: ``(batch, heads, queries)`` in [0, 1], NaN for a token that sees nothing;
+            None without oscillators.
         locked: ``(batch, heads, queries, keys)``, pairs that lock or attract; None without
             oscillators.
     """

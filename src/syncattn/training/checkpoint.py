@@ -6,8 +6,6 @@ import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +13,8 @@ from typing import Any, cast
 import torch
 from safetensors.torch import load_file, load_model, save_file
 from transformers import PreTrainedModel
-from transformers.utils import logging
+
+from syncattn.models.quiet import quiet_transformers
 
 __all__ = [
     "CurvePoint",
@@ -129,7 +128,7 @@ def save_checkpoint(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     # One shard, whatever the size, so that one file can be read back into the model.
-    with _without_bars():
+    with quiet_transformers():
         model.save_pretrained(temporary / _MODEL, max_shard_size="1000TB")
     save_file(_optimizer_tensors(optimizer), temporary / _OPTIMIZER)
     _write_json(temporary / _STATE, {"state": asdict(state), "run": run})
@@ -196,18 +195,6 @@ def load_checkpoint(
     optimizer.load_state_dict(content)
     state = saved["state"]
     return TrainingState(**state | {"curve": [CurvePoint(**point) for point in state["curve"]]})
-
-
-@contextmanager
-def _without_bars() -> Generator[None]:
-    """Silences the bar that Transformers draws for every file it saves."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _checkpoints(directory: Path) -> list[Path]:
