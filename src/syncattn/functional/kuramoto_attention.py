@@ -228,6 +228,8 @@ def score_inputs(
     g_t, g_u = _gate(query_gate, "query_gate", theta_t), _gate(key_gate, "key_gate", theta_u)
     # The state of a token itself counts as the successor of the token before it.
     seen = visibility.seen_keys(itself=True)
+    if query_phase is key_phase:
+        theta_t = theta_u
     if seen is not None:
         theta_u, g_u = torch.where(seen, theta_u, 0.0), torch.where(seen, g_u, 0.0)
     if visibility.key_mask is not None and visibility.num_queries == visibility.num_keys:

@@ -56,31 +56,36 @@ def frustrated_synchronization(
         The phase increment.
     """
     delays, num_harmonics = harmonic_amplitude.shape[1:3]
-    cosines, sines = harmonics(key_phase, num_harmonics)
+    key_harmonics = harmonics(key_phase, num_harmonics)
     real = harmonic_amplitude * frustration.cos()
     imaginary = harmonic_amplitude * frustration.sin()
     hidden = None if visibility.key_mask is None else ~visibility.key_mask[:, None, :, None]
     columns: list[Tensor] = []
-    for m in range(num_harmonics):
-        re, im = torch.zeros_like(key_phase), torch.zeros_like(key_phase)
-        c, s = cosines[m], sines[m]
+    for m, (c, s) in enumerate(zip(*key_harmonics, strict=True)):
         if hidden is not None:
             c, s = c.masked_fill(hidden, 0.0), s.masked_fill(hidden, 0.0)
+        re = im = None
         for delay in range(delays):
             # (heads, 1, dim | 1) against (batch, heads, keys, dim)
             a, b = real[:, delay, m, None, :], imaginary[:, delay, m, None, :]
-            c_next, s_next = (_successor(x, delay) for x in (c, s))
-            re = re + a * c_next - b * s_next
-            im = im + a * s_next + b * c_next
+            later_re = _successor(torch.addcmul(a * c, b, s, value=-1), delay)
+            later_im = _successor(torch.addcmul(a * s, b, c), delay)
+            re = later_re if re is None else re + later_re
+            im = later_im if im is None else im + later_im
+        assert re is not None
+        assert im is not None
         columns += [re, im]
     mean = attend(
         query_feature, key_feature, torch.cat(columns, -1), scale=scale, visibility=visibility
     )
     parts = mean.chunk(2 * num_harmonics, -1)
-    cosines, sines = harmonics(query_phase, num_harmonics)
-    total = torch.zeros_like(query_phase)
+    same = query_phase is key_phase
+    cosines, sines = key_harmonics if same else harmonics(query_phase, num_harmonics)
+    total = cosines[0] * parts[1]
     for m in range(num_harmonics):
-        total = total + cosines[m] * parts[2 * m + 1] - sines[m] * parts[2 * m]
+        if m > 0:
+            total = torch.addcmul(total, cosines[m], parts[2 * m + 1])
+        total = torch.addcmul(total, sines[m], parts[2 * m], value=-1)
     return total
 
 

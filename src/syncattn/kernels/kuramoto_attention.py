@@ -29,7 +29,10 @@ def kuramoto_attention(
     Returns:
         The phase increment.
     """
-    value = torch.cat([key_phase.cos(), key_phase.sin()], -1)
+    cos, sin = key_phase.cos(), key_phase.sin()
+    value = torch.cat([cos, sin], -1)
     mean = attend(query_feature, key_feature, value, scale=scale, visibility=visibility)
     mean_cos, mean_sin = mean.chunk(2, -1)
-    return query_phase.cos() * mean_sin - query_phase.sin() * mean_cos
+    if query_phase is not key_phase:
+        cos, sin = query_phase.cos(), query_phase.sin()
+    return torch.addcmul(cos * mean_sin, sin, mean_cos, value=-1)
