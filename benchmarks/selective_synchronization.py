@@ -1,16 +1,18 @@
 """Time and memory of selective synchronization beside softmax attention, in one run.
 
-    python benchmarks/selective_synchronization.py [name ...]
+    python benchmarks/selective_synchronization.py [--threads 2] [--cpu-time] [name ...]
 
-The names are blockwise, window, pruned, repeats and training; without any, all run, in a few
-minutes. OMP_NUM_THREADS=1 gives steadier numbers on a machine with other work. Each ratio is of
-two times of the same run; the extra memory is the growth of the process's peak, read from Linux.
+The names are blockwise, window, growth, pruned, repeats, training and top_k; without any, all run,
+in a few minutes. `--cpu-time` counts the time of the processor, steadier beside other work, and
+wants `--threads 1`. Each ratio is of two times of the same run; the extra memory is the growth of
+the process's peak during forward and backward, read from Linux. Lines marked "fused" use the
+compiled loop of `fuse`, whose compilation is printed once and not part of any time.
 """
 
 from __future__ import annotations
 
+import argparse
 import platform
-import sys
 import time
 from collections.abc import Callable
 
@@ -20,9 +22,11 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from syncattn._masks import Visibility
 from syncattn.kernels.selective_synchronization import selective_synchronization
+from syncattn.kernels.selective_synchronization_fused import fuse
 from syncattn.kernels.selective_synchronization_tiles import Method, planned_pairs
 
 HEADS, DIM = 8, 64
+clock: Callable[[], float] = time.perf_counter
 
 
 def best(function: Callable[[], object], repeats: int = 3) -> float:
@@ -30,9 +34,9 @@ def best(function: Callable[[], object], repeats: int = 3) -> float:
     function()
     times: list[float] = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = clock()
         function()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return min(times)
 
 
@@ -83,9 +87,10 @@ class Case:
         self.inverse_threshold = torch.full((batch, heads, length), threshold)
         self.visibility = Visibility(length, length, is_causal)
         self.gradient = torch.randn(batch, heads, length, DIM)
+        self.softmax_times: tuple[float, float] | None = None
         self.softmax = [normal(batch, heads, length, DIM) for _ in range(3)]
 
-    def synchronize(self, method: Method) -> Tensor:
+    def synchronize(self, method: Method, top_k: int | None = None) -> Tensor:
         """Returns the output of the operator."""
         return selective_synchronization(
             self.frequency,
@@ -95,6 +100,7 @@ class Case:
             visibility=self.visibility,
             method=method,
             self_pairs=True,
+            top_k=top_k,
         )[0]
 
     def attend(self) -> Tensor:
@@ -123,37 +129,74 @@ class Case:
         forward = best(without_gradient(function), repeats)
         return forward, best(lambda: function().backward(self.gradient), repeats)
 
-    def report(self, name: str, method: Method, *, softmax: bool = True) -> tuple[float, float]:
-        """Prints one line and returns the two times."""
-        ours = self.times(lambda: self.synchronize(method))
-        line = f"{name:34} forward {ours[0]:7.3f} s  both {ours[1]:7.3f} s"
+    def report(
+        self,
+        name: str,
+        method: Method,
+        *,
+        softmax: bool = True,
+        top_k: int | None = None,
+    ) -> tuple[float, float]:
+        """Prints one row of the table and returns the two times."""
+
+        def run() -> Tensor:
+            return self.synchronize(method, top_k)
+
+        ours = self.times(run)
+        line = f"{name:34}{ours[0]:9.3f}{ours[1]:9.3f}"
         if softmax:
-            theirs = self.times(self.attend)
-            line += f"  / SDPA {theirs[0]:7.3f} {theirs[1]:7.3f}"
-            line += f" = {ours[0] / theirs[0]:5.2f} {ours[1] / theirs[1]:5.2f}"
-        memory = extra_megabytes(lambda: self.synchronize(method).backward(self.gradient))
-        line += f"  pairs {self.planned(method):6.4f}  locked {self.locked():6.4f}"
-        print(line + f"  extra {memory:5.0f} MB", flush=True)
+            if self.softmax_times is None:
+                self.softmax_times = self.times(self.attend)
+            theirs = self.softmax_times
+            line += f"{theirs[0]:9.3f}{theirs[1]:9.3f}"
+            line += f"{ours[0] / theirs[0]:8.2f}{ours[1] / theirs[1]:8.2f}"
+        else:
+            line += f"{'-':>9}{'-':>9}{'-':>8}{'-':>8}"
+        memory = extra_megabytes(lambda: run().backward(self.gradient))
+        line += f"{self.planned(method):9.4f}{self.locked():9.4f}{memory:7.0f}"
+        print(line, flush=True)
         return ours
 
 
 def blockwise() -> None:
-    """All pairs at the width of a head, beside softmax attention."""
-    for is_causal in (False, True):
-        for length in (2048, 4096, 8192):
-            case = Case(normal(1, HEADS, length, DIM, std=0.1), 0.2, is_causal=is_causal)
-            case.report(f"blockwise {length}{' causal' if is_causal else ''}", "blockwise")
+    """All pairs at the width of a head, operation by operation and fused."""
+    for length in (2048, 4096, 8192):
+        case = Case(normal(1, HEADS, length, DIM, std=0.1), 0.2)
+        case.report(f"blockwise {length}", "blockwise")
+        start = time.perf_counter()
+        if fuse():
+            seconds = time.perf_counter() - start
+            note = f" ({seconds:.1f} s)" if length == 2048 else ""
+            case.report(f"blockwise {length} fused{note}", "blockwise")
+            fuse(False)
+    case = Case(normal(1, HEADS, 4096, DIM, std=0.1), 0.2, is_causal=True)
+    case.report("blockwise 4096 causal", "blockwise")
+
+
+# At an inverse threshold of 0.2 a pair locks within x = W0(5) = 1.327; a uniform spread of 46 then
+# locks 5 percent.
+SPREAD = 46.0
 
 
 def window() -> None:
-    """One frequency per head: 5 percent locked, then a constant number of locked keys."""
-    # At 0.2 a pair locks within x = W0(5) = 1.327; a uniform spread of 46 then locks 5 percent.
-    for length in (16384, 32768, 65536):
-        spread = 46.0 * length / 16384
-        frequency = spread * torch.rand(1, HEADS, length, 1)
-        Case(frequency, 0.2).report(f"window {length}", "window", softmax=length == 16384)
-    position = (46.0 / 16384 * torch.arange(16384.0)).expand(1, HEADS, -1)[..., None]
-    Case(position, 0.2, is_causal=True).report("band 16384 causal", "window")
+    """One frequency per head, 5 percent of the pairs locked."""
+    case = Case(SPREAD * torch.rand(1, HEADS, 16384, 1), 0.2)
+    case.report("window 16384", "window")
+    position = (SPREAD / 16384 * torch.arange(16384.0)).expand(1, HEADS, -1)[..., None]
+    Case(position, 0.2, is_causal=True).report("band 16384 causal", "window", softmax=False)
+
+
+def growth() -> None:
+    """Four times the length, at a constant number of locked keys and at a constant share."""
+    for name, power in (("keys per query", 1.0), ("share of pairs", 0.0)):
+        times: list[tuple[float, float]] = []
+        for length in (16384, 65536):
+            spread = SPREAD * (length / 16384) ** power
+            # One head: at a constant share the work is 16 times as large.
+            case = Case(spread * torch.rand(1, 1, length, 1), 0.2)
+            times.append(case.report(f"{length}, same {name}", "window", softmax=False))
+        (short, short_both), (long, long_both) = times
+        print(f"{'times as long':34}{long / short:9.2f}{long_both / short_both:9.2f}", flush=True)
 
 
 def pruned() -> None:
@@ -168,16 +211,15 @@ def pruned() -> None:
     forward, _ = case.report(f"pruned {length}", "pruned")
 
     def dense() -> Tensor:
-        heads: list[Tensor] = []
-        for head in range(HEADS):
-            points = case.frequency[0, head]
-            x = (points[:, None] - points[None]).square().sum(-1)
-            strength = (torch.exp(-x) - threshold * x).clamp(min=0).sqrt()
-            heads.append(strength @ case.value[0, head] / strength.sum(-1, keepdim=True))
-        return torch.stack(heads)
+        points = case.frequency[0, 0]
+        x = (points[:, None] - points[None]).square().sum(-1)
+        strength = (torch.exp(-x) - threshold * x).clamp(min=0).sqrt()
+        return strength @ case.value[0, 0] / strength.sum(-1, keepdim=True)
 
-    reference = best(without_gradient(dense), 1)
-    print(f"{'':34} dense {reference:.3f} s, {reference / forward:.0f} times as long", flush=True)
+    # It takes half a minute with all heads, so one of them counts eight times.
+    reference = HEADS * best(without_gradient(dense), 1)
+    times = f"{reference / forward:.0f} times as long"
+    print(f"{'dense, forward of one head x 8':34}{reference:9.3f}  {times}", flush=True)
 
 
 def repeats() -> None:
@@ -192,18 +234,42 @@ def training() -> None:
     case.report("training 16 x 4 x 128 causal", "blockwise")
 
 
+def top_k() -> None:
+    """The 64 strongest of all pairs, by whole rows."""
+    case = Case(normal(1, HEADS, 2048, DIM, std=0.1), 0.2)
+    case.report("strongest 64 of 2048", "blockwise", top_k=64)
+
+
+SECTIONS = {f.__name__: f for f in (blockwise, window, growth, pruned, repeats, training, top_k)}
+
+
 def main() -> None:
     """Runs the measurements named on the command line."""
+    global clock
+    parser = argparse.ArgumentParser(description="Selective synchronization beside SDPA.")
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(SECTIONS))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cpu-time", action="store_true", help="time of the processor")
+    options = parser.parse_args()
+    names: list[str] = options.names or list(SECTIONS)
+    if unknown := [name for name in names if name not in SECTIONS]:
+        parser.error(f"names must be among {', '.join(SECTIONS)}; got {', '.join(unknown)}.")
+    torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    known = {f.__name__: f for f in (blockwise, window, pruned, repeats, training)}
-    names = sys.argv[1:] or list(known)
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        sys.exit(f"names must be among {', '.join(known)}; got {', '.join(unknown)}.")
-    cores = torch.get_num_threads()
-    print(f"torch {torch.__version__}, {cores} threads, {platform.machine()}, float32", flush=True)
+    if options.cpu_time:
+        clock = time.process_time
+    kind = "CPU" if options.cpu_time else "wall"
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, "
+        f"float32, {kind} seconds"
+    )
+    print(
+        f"{'':34}{'forward':>9}{'both':>9}{'SDPA':>9}{'both':>9}{'ratio':>8}{'both':>8}"
+        f"{'pairs':>9}{'locked':>9}{'MB':>7}",
+        flush=True,
+    )
     for name in names:
-        known[name]()
+        SECTIONS[name]()
 
 
 if __name__ == "__main__":

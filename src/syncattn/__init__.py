@@ -9,11 +9,15 @@ from typing import Any
 from syncattn import functional, nn, reference
 from syncattn._backends import BackendUnavailableError
 from syncattn.functional import (
+    SynchronizationState,
+    explain_backend,
+    explain_pair,
     frustrated_synchronization,
     kuramoto_attention,
     order_parameter,
     oscillator_attention,
     selective_synchronization,
+    selective_synchronization_step,
     wrap_phase,
 )
 from syncattn.nn import (
@@ -33,6 +37,9 @@ __all__ = [
     "KuramotoAttention",
     "OscillatorAttention",
     "SelectiveSynchronization",
+    "SynchronizationState",
+    "explain_backend",
+    "explain_pair",
     "frustrated_synchronization",
     "functional",
     "kuramoto_attention",
@@ -41,6 +48,7 @@ __all__ = [
     "oscillator_attention",
     "reference",
     "selective_synchronization",
+    "selective_synchronization_step",
     "wrap_phase",
 ]
 

@@ -7,8 +7,11 @@ from syncattn._masks import Visibility
 from syncattn.kernels.selective_synchronization import selective_synchronization
 
 
-@pytest.mark.parametrize("method", ["blockwise", "window", "pruned", "repeats"])
-def test_one_graph_with_the_same_result(method):
+@pytest.mark.parametrize(
+    ("method", "top_k"),
+    [("blockwise", None), ("blockwise", 4), ("window", 4), ("pruned", None), ("repeats", None)],
+)
+def test_one_graph_with_the_same_result(method, top_k):
     torch._dynamo.reset()
     generator = torch.Generator().manual_seed(0)
     query, key, value = (
@@ -20,7 +23,7 @@ def test_one_graph_with_the_same_result(method):
 
     def layer(query, key, value, g):
         output, total = selective_synchronization(
-            query.tanh(), key, value, g, visibility=visibility, method=method
+            query.tanh(), key, value, g, visibility=visibility, method=method, top_k=top_k
         )
         return output.sin() + total[..., None]
 

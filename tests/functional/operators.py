@@ -16,25 +16,6 @@ def _normal(generator, *shape, std=1.0):
 # Selective synchronization.
 
 
-def _draw_selective(batch, queries, keys, generator):
-    return {
-        "query_frequency": _normal(generator, batch, HEADS, queries, 2, std=0.3),
-        "key_frequency": _normal(generator, batch, HEADS, keys, 2, std=0.3),
-        "value": _normal(generator, batch, HEADS, keys, 3),
-        "phase": _normal(generator, batch, HEADS, keys, 2, std=0.7),
-        "coupling_strength": torch.tensor([1.3, 0.9], dtype=torch.float64),
-        "coupling_decay": torch.tensor([1.1, 0.6], dtype=torch.float64),
-    }
-
-
-def _call_selective(inputs, backend, **options):
-    tensors = (inputs[n] for n in ("query_frequency", "key_frequency", "value", "phase"))
-    return functional.selective_synchronization(
-        *tensors, coupling_strength=inputs["coupling_strength"],
-        coupling_decay=inputs["coupling_decay"], backend=backend, **options,
-    )  # fmt: skip
-
-
 def _define_selective(inputs, mask, reach):
     return reference.selective_synchronization(
         inputs["query_frequency"], inputs["key_frequency"], inputs["value"],
@@ -53,16 +34,55 @@ def _weigh_selective(inputs, **visibility):
     return weights
 
 
-SELECTIVE = Operator(
-    backends=("blockwise", "reference"),
-    draw=_draw_selective,
-    call=_call_selective,
-    define=_define_selective,
-    weights=_weigh_selective,
-    on_queries=("query_frequency",),
-    on_keys=("key_frequency", "value", "phase"),
-    smooth=(("edge_floor", 0.0),),
-)
+def _selective(backends, dim=2, position=False):
+    """Returns the operator; with a position, the last coordinate grows with it."""
+    place = {"position_coordinate": dim} if position else {}
+
+    def draw(batch, queries, keys, generator):
+        drawn = {
+            "query_frequency": _normal(generator, batch, HEADS, queries, dim, std=0.3),
+            "key_frequency": _normal(generator, batch, HEADS, keys, dim, std=0.3),
+            "value": _normal(generator, batch, HEADS, keys, 3),
+            "phase": _normal(generator, batch, HEADS, keys, 2, std=0.7),
+            "coupling_strength": torch.tensor([1.3, 0.9], dtype=torch.float64),
+            "coupling_decay": torch.tensor([1.1, 0.6], dtype=torch.float64),
+        }
+        if position:
+            t = 0.1 * torch.arange(keys, dtype=torch.float64)[:, None].expand(batch, HEADS, -1, 1)
+            late = t[:, :, -queries:] if queries <= keys else t.expand(-1, -1, queries, -1)
+            for name, x in (("query_frequency", late), ("key_frequency", t)):
+                drawn[name] = torch.cat([drawn[name], x], -1)
+        return drawn
+
+    def call(inputs, backend, **options):
+        tensors = (inputs[n] for n in ("query_frequency", "key_frequency", "value", "phase"))
+        return functional.selective_synchronization(
+            *tensors, coupling_strength=inputs["coupling_strength"],
+            coupling_decay=inputs["coupling_decay"], backend=backend, **place, **options,
+        )  # fmt: skip
+
+    def supports(backend, scene):
+        free = not scene.is_causal and scene.lengths is None and scene.allowed is None
+        return backend != "repeats" or free
+
+    return Operator(
+        backends=backends,
+        draw=draw,
+        call=call,
+        define=_define_selective,
+        weights=_weigh_selective,
+        on_queries=("query_frequency",),
+        on_keys=("key_frequency", "value", "phase"),
+        supports=supports,
+        smooth=(("edge_floor", 0.0),),
+    )
+
+
+SELECTIVE = _selective(("blockwise", "reference"))
+PRUNED_SELECTIVE = _selective(("pruned",))
+WINDOW_SELECTIVE = _selective(("window",), dim=1)
+BAND_SELECTIVE = _selective(("band",), dim=1, position=True)
+REPEATS_SELECTIVE = _selective(("repeats",))
 
 
 # Oscillator attention.
@@ -229,14 +249,18 @@ UNDELAYED_FRUSTRATED = _frustrated(delays=1, harmonics=3, exclude_self=True)
 LATE_FRUSTRATED = _frustrated(delays=3, harmonics=1, exclude_self=True)
 
 __all__ = [
+    "BAND_SELECTIVE",
     "FRUSTRATED",
     "INCLUSIVE_FRUSTRATED",
     "INCLUSIVE_KURAMOTO",
     "KURAMOTO",
     "LATE_FRUSTRATED",
     "OSCILLATOR",
+    "PRUNED_SELECTIVE",
+    "REPEATS_SELECTIVE",
     "SELECTIVE",
     "SHARP_OSCILLATOR",
     "UNDELAYED_FRUSTRATED",
+    "WINDOW_SELECTIVE",
     "drifted_weights",
 ]

@@ -2,8 +2,14 @@ import pytest
 import torch
 
 from syncattn import functional, reference
-from tests.conformance import Conformance, PermutationLaws, Scene, WeightLaws
-from tests.functional.operators import SELECTIVE
+from tests.conformance import SCENES, Conformance, PermutationLaws, Scene, WeightLaws, gradients
+from tests.functional.operators import (
+    BAND_SELECTIVE,
+    PRUNED_SELECTIVE,
+    REPEATS_SELECTIVE,
+    SELECTIVE,
+    WINDOW_SELECTIVE,
+)
 from tests.tolerance import assert_same
 
 
@@ -11,15 +17,52 @@ class TestSelectiveSynchronization(Conformance, PermutationLaws, WeightLaws):
     operator = SELECTIVE
 
 
+class _Ordered(Conformance, PermutationLaws):
+    """Backends that order the tokens: the future may change the order of a sum, no more."""
+
+    def test_the_future_does_not_reach_the_past(self, backend, device):
+        inputs = self.operator.inputs(Scene("causal", queries=9, keys=9), device)
+        before = self.operator.call(inputs, backend, is_causal=True)
+        for now in (0, 3, 7):
+            changed = {name: x.detach().clone() for name, x in inputs.items()}
+            for name in self.operator.on_queries + self.operator.on_keys:
+                changed[name][:, :, now + 1 :] += 3.0
+            after = self.operator.call(changed, backend, is_causal=True)
+            assert_same(after[:, :, : now + 1], before[:, :, : now + 1], 1e-14)
+            assert not torch.equal(after[:, :, now + 1 :], before[:, :, now + 1 :])
+
+
+class TestPruned(_Ordered):
+    operator = PRUNED_SELECTIVE
+
+
+class TestWindow(_Ordered):
+    operator = WINDOW_SELECTIVE
+
+
+class TestBand(_Ordered):
+    operator = BAND_SELECTIVE
+
+
+class TestRepeats(PermutationLaws):
+    operator = REPEATS_SELECTIVE
+
+    test_value = Conformance.test_value_is_that_of_the_definition
+    test_gradient = Conformance.test_gradient_of_every_input_is_that_of_the_definition
+    test_many_queries_of_one_key = Conformance.test_many_queries_of_one_key
+
+
 BOTH = pytest.mark.parametrize("backend", ["blockwise", "reference"])
+ALL = pytest.mark.parametrize("backend", ["blockwise", "reference", "pruned", "band", "repeats"])
+CAUSAL = pytest.mark.parametrize("backend", ["blockwise", "reference", "pruned", "band"])
 
 
 def run(omega, value, **options):
-    options = {"coupling_strength": 1.3, "coupling_decay": 1.1} | options
+    options = {"coupling_strength": 1.3, "coupling_decay": 1.1, "position_coordinate": 0} | options
     return functional.selective_synchronization(omega, omega, value, **options)
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize(("spread", "offset"), [(100.0, 0.0), (0.3, 1e3), (1e-15, 0.0), (0.0, 5.0)])
 def test_a_token_is_locked_to_itself_at_any_scale_and_offset(backend, spread, offset):
     omega = spread * torch.randn(1, 2, 20, 8) + offset
@@ -31,18 +74,18 @@ def test_a_token_is_locked_to_itself_at_any_scale_and_offset(backend, spread, of
         assert torch.equal(weights, value)
 
 
-@BOTH
+@CAUSAL
 def test_last_rows_of_one_tensor_know_themselves(backend):
     omega = 100 * torch.randn(1, 2, 20, 8)
     value = torch.eye(20).expand(1, 2, -1, -1)
     out = functional.selective_synchronization(
         omega[:, :, -4:], omega, value, coupling_strength=1.3, coupling_decay=1.1, is_causal=True,
-        backend=backend,
+        backend=backend, position_coordinate=0,
     )  # fmt: skip
     assert torch.equal(out, value[:, :, -4:])
 
 
-@BOTH
+@ALL
 def test_equal_tokens_share_equally_with_finite_gradients(backend):
     omega = torch.randn(1, 1, 1, 3).expand(1, 1, 7, 3).clone().requires_grad_()
     value = torch.randn(1, 1, 7, 2, requires_grad=True)
@@ -52,7 +95,7 @@ def test_equal_tokens_share_equally_with_finite_gradients(backend):
         assert gradient.isfinite().all()
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("edge_floor", [0.0, 1e-3])
 def test_a_pair_exactly_on_the_locking_boundary_has_finite_gradients(backend, edge_floor):
     # x = 2 a u with x exp(x) = Gamma: u = 1/2, a = 1, Gamma = e, hence K = sqrt(e / 2).
@@ -173,7 +216,7 @@ def test_the_paper_variant_is_the_published_form():
     assert_same(expected, SELECTIVE.call(inputs, "auto"), 1e-6)
 
 
-@BOTH
+@ALL
 def test_mixed_precision_follows_the_values(backend):
     omega, value = 0.3 * torch.randn(1, 2, 6, 3), torch.randn(1, 2, 6, 4)
     expected = run(omega, value, backend=backend)
@@ -204,3 +247,113 @@ def test_a_mask_that_hides_the_future_hides_it_from_rounding_too():
     later[:, :, 5:] += 1e6
     after = run(later, value, attn_mask=allowed)
     torch.testing.assert_close(after[:, :, :5], before[:, :, :5], rtol=0, atol=1e-5)
+
+
+@CAUSAL
+def test_a_row_that_nobody_sees_is_a_query_like_others(backend):
+    omega, value = 0.3 * torch.randn(1, 1, 6, 2).double(), torch.randn(1, 1, 6, 3).double()
+    strict = torch.ones(6, 6, dtype=torch.bool).tril(-1)
+    out = run(omega, value, attn_mask=strict, backend=backend)
+    expected = reference.selective_synchronization(
+        omega, omega, value, torch.ones(1, 1, 6).double(), mask=strict,
+        coupling_strength=torch.tensor([1.3], dtype=torch.float64),
+        coupling_decay=torch.tensor([1.1], dtype=torch.float64),
+    )  # fmt: skip
+    assert_same(out, expected)
+
+
+@CAUSAL
+def test_unseen_garbage_does_not_matter_under_a_mask_of_keys_alone(backend):
+    omega, value = 0.3 * torch.randn(1, 1, 6, 2), torch.randn(1, 1, 6, 3)
+    allowed = torch.arange(6) < 4
+    expected = run(omega[:, :, :4], value[:, :, :4], backend=backend)
+    omega[:, :, 4:], value[:, :, 4:] = torch.nan, torch.inf
+    omega.requires_grad_()
+    out = run(omega, value, attn_mask=allowed.expand(6, -1), backend=backend)[:, :, :4]
+    torch.testing.assert_close(out, expected)
+    assert torch.autograd.grad(out.sum(), omega)[0].isfinite().all()
+
+
+def test_the_padding_of_keys_says_nothing_of_other_queries():
+    query, key = 0.2 * torch.randn(1, 1, 5, 2), 0.2 * torch.randn(1, 1, 5, 2)
+    value, real = torch.randn(1, 1, 5, 3), torch.tensor([[True, True, False, True, False]])
+    options = {"coupling_strength": 1.3, "coupling_decay": 1.1}
+    expected = functional.selective_synchronization(
+        query, key[:, :, real[0]], value[:, :, real[0]], **options
+    )
+    for told in (None, False):
+        out = functional.selective_synchronization(
+            query, key, value, key_mask=real, self_pairs=told, **options
+        )
+        torch.testing.assert_close(out, expected)
+
+
+@pytest.mark.parametrize("backend", ["blockwise", "pruned"])
+def test_self_pairs_may_be_told(backend):
+    key = 100 * torch.randn(1, 2, 20, 8)
+    query = key.clone()[:, :, -4:]
+    value = torch.eye(20).expand(1, 2, -1, -1)
+    query += 0.5
+    options = {"coupling_strength": 1.0, "coupling_decay": 1.0, "backend": backend}
+    told = functional.selective_synchronization(query, key, value, self_pairs=True, **options)
+    assert torch.equal(told, value[:, :, -4:])
+    assert not functional.selective_synchronization(query, key, value, **options).any()
+    with pytest.raises(ValueError, match="`self_pairs` must come with at most as many queries"):
+        functional.selective_synchronization(
+            key, query, value[:, :, -4:], self_pairs=True, **options
+        )
+
+
+@ALL
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_finite_where_most_pairs_are_near_the_edge(backend, dtype):
+    torch.manual_seed(1)
+    omega = (2.0 * torch.randn(1, 2, 40, 4)).to(dtype).requires_grad_()
+    value = torch.randn(1, 2, 40, 3, dtype=dtype, requires_grad=True)
+    out = run(omega, value, backend=backend)
+    assert out.dtype == dtype
+    assert out.isfinite().all()
+    for gradient in torch.autograd.grad(out.float().square().sum(), (omega, value)):
+        assert gradient.dtype == dtype
+        assert gradient.isfinite().all()
+
+
+@CAUSAL
+def test_longer_than_a_block_and_with_everything_on(backend):
+    torch.manual_seed(2)
+    inputs = BAND_SELECTIVE.inputs(Scene("long", 1, 150, 200))
+    real = torch.rand(1, 200) < 0.9
+    allowed = torch.rand(1, 2, 150, 200) < 0.8
+    scene = Scene("long", 1, 150, 200, True, real=real, allowed=allowed)
+    out = BAND_SELECTIVE.call(inputs, backend, **scene.visibility())
+    assert_same(out * scene.rows(), BAND_SELECTIVE.exact(inputs, scene) * scene.rows(), 1e-11)
+
+
+@CAUSAL
+@pytest.mark.parametrize("top_k", [1, 3, 50])
+@pytest.mark.parametrize("name", ["everything", "masked-padded-causal"])
+def test_top_k_is_that_of_the_definition_in_every_backend(backend, top_k, name):
+    scene = next(scene for scene in SCENES if scene.name == name)
+    inputs = BAND_SELECTIVE.inputs(scene)
+    rows = scene.rows()
+    out = BAND_SELECTIVE.call(inputs, backend, top_k=top_k, **scene.visibility())
+    expected = reference.selective_synchronization(
+        inputs["query_frequency"], inputs["key_frequency"], inputs["value"],
+        reference.row_order_parameter(inputs["phase"], scene.mask()),
+        coupling_strength=inputs["coupling_strength"], coupling_decay=inputs["coupling_decay"],
+        mask=scene.mask(), edge_floor=1e-3, top_k=top_k,
+    )  # fmt: skip
+    assert_same(out * rows, expected * rows)
+    found, exact = gradients(out, inputs, rows), gradients(expected, inputs, rows)
+    for tensor in inputs:
+        assert_same(found[tensor], exact[tensor], 1e-10)
+
+
+@CAUSAL
+def test_ties_of_top_k_go_to_the_earlier_key(backend):
+    omega = torch.zeros(1, 1, 80, 1)
+    value = torch.eye(80).expand(1, 1, -1, -1)
+    out = run(omega, value, backend=backend, top_k=2)
+    expected = torch.zeros(80, 80)
+    expected[:, :2] = 0.5
+    torch.testing.assert_close(out[0, 0], expected)

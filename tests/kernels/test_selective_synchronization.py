@@ -452,6 +452,6 @@ def test_the_custom_operator_is_well_formed(method):
         torch.arange(11)[None] < 9,
         torch.arange(11) // 4 if masked else None,
         torch.ones(1, 1, 9, 11, dtype=torch.bool) if masked else None,
-        *(masked, False, method, 0, False, 0.1, 1e-3),
+        *(masked, False, method, 0, False, 0.1, 1e-3, 3 if masked else None),
     )
     torch.library.opcheck(torch.ops.syncattn.selective_synchronization.default, arguments)

@@ -5,7 +5,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncattn.nn.calibration import frequency_std, lambert_w, locked_fraction, squared_cutoff
+from syncattn.nn.calibration import (
+    frequency_std,
+    lambert_w,
+    locked_fraction,
+    squared_cutoff,
+    squared_cutoffs,
+)
 
 
 @given(st.floats(-12, 30).map(lambda e: 10.0**e))
@@ -64,3 +70,17 @@ def test_the_closed_form_matches_published_measurements():
 def test_an_impossible_target_is_refused(target):
     with pytest.raises(ValueError, match="`target_locked_fraction` must be finite and strictly"):
         frequency_std(target, 1.0, 4)
+
+
+def test_cutoffs_of_tensors_are_those_of_numbers_with_gradients():
+    strength = torch.tensor([0.1, 1.3, 30.0], dtype=torch.float64, requires_grad=True)
+    decay = torch.tensor([2.0, 1.3, 0.01], dtype=torch.float64, requires_grad=True)
+    r = torch.tensor([1.0, 0.85, 0.3], dtype=torch.float64, requires_grad=True)
+    numbers = zip(strength.tolist(), decay.tolist(), r.tolist(), strict=True)
+    expected = torch.tensor([squared_cutoff(*n) for n in numbers], dtype=torch.float64)
+    torch.testing.assert_close(squared_cutoffs(strength, decay, r), expected)
+    assert torch.autograd.gradcheck(squared_cutoffs, (strength, decay, r))
+    zero = torch.zeros(1, requires_grad=True)
+    found = squared_cutoffs(torch.ones(1), torch.ones(1), zero)
+    found.backward()
+    assert found == 0 and zero.grad.isfinite()

@@ -7,12 +7,23 @@ from syncattn.functional.oscillator_attention import (
     oscillator_attention_weights,
 )
 from syncattn.functional.oscillators import order_parameter, rotary_drift, wrap_phase
+from syncattn.functional.selective_backends import BackendChoice, explain_backend
+from syncattn.functional.selective_explain import PairExplanation, explain_pair
+from syncattn.functional.selective_state import (
+    SynchronizationState,
+    selective_synchronization_step,
+)
 from syncattn.functional.selective_synchronization import (
     selective_synchronization,
     selective_synchronization_weights,
 )
 
 __all__ = [
+    "BackendChoice",
+    "PairExplanation",
+    "SynchronizationState",
+    "explain_backend",
+    "explain_pair",
     "frustrated_synchronization",
     "kuramoto_attention",
     "kuramoto_attention_weights",
@@ -21,6 +32,7 @@ __all__ = [
     "oscillator_attention_weights",
     "rotary_drift",
     "selective_synchronization",
+    "selective_synchronization_step",
     "selective_synchronization_weights",
     "wrap_phase",
 ]

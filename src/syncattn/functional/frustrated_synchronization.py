@@ -73,10 +73,12 @@ def frustrated_synchronization(
     References:
         | Attention as Frustrated Synchronization (arXiv 2606.18694)
     """
+    check.require_tensor(harmonic_amplitude, "harmonic_amplitude", "heads delays harmonics dim")
     inputs = score_inputs(
         query_phase, key_phase, query_gate, key_gate, natural_frequency=natural_frequency,
         attn_mask=attn_mask, key_mask=key_mask, cu_seqlens=cu_seqlens, is_causal=is_causal,
         exclude_self=exclude_self, scale=scale,
+        successors=harmonic_amplitude.shape[1] > 1,
     )  # fmt: skip
     _require_kernel(key_phase, harmonic_amplitude, frustration)
     delays = harmonic_amplitude.shape[1]
@@ -114,7 +116,6 @@ def _itself(offset: int, mask: Tensor) -> Tensor:
 
 
 def _require_kernel(phase: Tensor, harmonic_amplitude: Tensor, frustration: Tensor) -> None:
-    check.require_tensor(harmonic_amplitude, "harmonic_amplitude", "heads delays harmonics dim")
     check.require_tensor(frustration, "frustration", "heads delays harmonics dim")
     heads, dim = phase.shape[1], phase.shape[-1]
     for name, tensor in {

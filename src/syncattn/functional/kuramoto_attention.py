@@ -193,6 +193,7 @@ def score_inputs(
     is_causal: bool,
     exclude_self: bool,
     scale: float | None,
+    successors: bool = False,
 ) -> ScoreInputs:
     """Checks the arguments that Kuramoto attention and frustrated synchronization share.
 
@@ -208,6 +209,7 @@ def score_inputs(
         is_causal: See `kuramoto_attention`.
         exclude_self: See `kuramoto_attention`.
         scale: See `kuramoto_attention`.
+        successors: Whether a token's own state is read as the successor of the one before it.
 
     Returns:
         The arguments, ready for a backend.
@@ -226,8 +228,7 @@ def score_inputs(
     theta_t, theta_u = at_least_float32(query_phase), at_least_float32(key_phase)
     theta_t, theta_u = theta_t.to(theta_u.dtype), theta_u.to(theta_t.dtype)
     g_t, g_u = _gate(query_gate, "query_gate", theta_t), _gate(key_gate, "key_gate", theta_u)
-    # The state of a token itself counts as the successor of the token before it.
-    seen = visibility.seen_keys(itself=True)
+    seen = visibility.seen_keys(itself=successors)
     if query_phase is key_phase:
         theta_t = theta_u
     if seen is not None:
@@ -247,9 +248,9 @@ def score_inputs(
         )
         check.require_finite(drift, "natural_frequency")
         drift = drift.to(theta_t.dtype)
-    scale = query_phase.shape[-1] ** -0.5 if scale is None else scale
-    check.require_number(scale, "scale")
-    return ScoreInputs(theta_t, theta_u, g_t, g_u, drift, scale, visibility)
+    factor: float = query_phase.shape[-1] ** -0.5 if scale is None else scale
+    check.require_number(factor, "scale")
+    return ScoreInputs(theta_t, theta_u, g_t, g_u, drift, factor, visibility)
 
 
 def _gate(gate: Tensor | None, name: str, phase: Tensor) -> Tensor:

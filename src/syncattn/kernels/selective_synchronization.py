@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -15,7 +16,11 @@ from syncattn.kernels.selective_synchronization_engine import (
     backward,
     forward,
 )
-from syncattn.kernels.selective_synchronization_layout import dense_tiles, leaf_tiles
+from syncattn.kernels.selective_synchronization_layout import (
+    DenseTile,
+    dense_tiles,
+    leaf_tiles,
+)
 from syncattn.kernels.selective_synchronization_repeats import compress
 from syncattn.kernels.selective_synchronization_tiles import (
     Arrangement,
@@ -39,7 +44,8 @@ without it the variance is infinite. It is the same in all dtypes, so that they 
 _ARGUMENTS = (
     "Tensor query, Tensor key, Tensor value, Tensor inverse_threshold, Tensor? multiplicity, "
     "Tensor? key_mask, Tensor? segment, Tensor? attn_mask, bool is_causal, bool exclude_self, "
-    "str method, int coordinate, bool self_pairs, float smoothing, float edge_floor"
+    "str method, int coordinate, bool self_pairs, float smoothing, float edge_floor, "
+    "int? top_k"
 )
 
 
@@ -73,6 +79,7 @@ def selective_synchronization(
     self_pairs: bool = False,
     smoothing: float = 0.0,
     edge_floor: float = EDGE_FLOOR,
+    top_k: int | None = None,
     multiplicity: Float[Tensor, "batch heads keys"] | None = None,
 ) -> tuple[Float[Tensor, "batch heads queries value_dim"], Order]:
     r"""Returns the average of the values over locked keys, and the total strength of each query.
@@ -101,6 +108,7 @@ def selective_synchronization(
         self_pairs: Query i is key ``i + S - L``: its squared distance is exactly 0.
         smoothing: If d > 0, S is :math:`(\sqrt{S^2 + d^2} - d) / (\sqrt{1 + d^2} - d)` instead.
         edge_floor: Smallest strength by which the sharp gradient divides.
+        top_k: Keep the k largest of every row after the masks; ties go to the earlier key.
         multiplicity: :math:`m_j`, 1 by default, for values that are sums over equal tokens. It
             receives no gradient.
 
@@ -109,7 +117,8 @@ def selective_synchronization(
         differentiable, once, in query, key, value and inverse_threshold.
 
     Raises:
-        ValueError: If ``repeats`` meets a causal, segment, attention or self mask.
+        ValueError: If ``repeats`` meets a causal, segment, attention or self mask, or if `top_k`
+            meets ``repeats`` or `multiplicity`, whose keys stand for several.
     """
     masked = visibility.is_causal or visibility.exclude_self
     masked = masked or visibility.segment is not None or visibility.attn_mask is not None
@@ -117,6 +126,11 @@ def selective_synchronization(
         raise ValueError(
             "`method='repeats'` must see all keys but padding; got a causal, segment, self or "
             "attention mask. Use another method with masks."
+        )
+    if top_k is not None and (method == "repeats" or multiplicity is not None):
+        raise ValueError(
+            "`top_k` must count single keys; got `method='repeats'` or `multiplicity`, where one "
+            "key stands for several. Use another method and no multiplicity."
         )
     return cast(
         "tuple[Tensor, Tensor]",
@@ -136,6 +150,7 @@ def selective_synchronization(
             self_pairs,
             smoothing,
             edge_floor,
+            top_k,
         ),
     )
 
@@ -160,6 +175,7 @@ def _prepare(
     self_pairs: bool,
     smoothing: float,
     edge_floor: float,
+    top_k: int | None,
 ) -> _Pass:
     """Flattens the operands; padding becomes keys of value 0 and multiplicity 0."""
     dtype = _accumulation(query)
@@ -180,17 +196,26 @@ def _prepare(
     visibility = Visibility(
         query.shape[2], num_keys, is_causal, None, segment, attn_mask, exclude_self
     )
-    lock = Lock(smoothing, edge_floor, self_pairs)
+    lock = Lock(smoothing, edge_floor, self_pairs, top_k)
     weighted = multiplicity is not None or key_mask is not None
     return _Pass(side, batch, heads, visibility, lock, method, coordinate, weighted)
+
+
+def _dense_tiles(call: _Pass) -> Iterator[DenseTile]:
+    return dense_tiles(
+        call.visibility,
+        call.batch,
+        call.heads,
+        call.side.query.device,
+        whole_rows=call.lock.top_k is not None,
+    )
 
 
 def _sums(call: _Pass) -> tuple[Tensor, Tensor]:
     """Returns the forward sums of a call, ``(groups, queries, value_dim)`` and without the last."""
     side = call.side
     if call.method == "blockwise" or call.nothing:
-        tiles = dense_tiles(call.visibility, call.batch, call.heads, side.query.device)
-        return forward(side, tiles, call.lock, weighted=call.weighted)
+        return forward(side, _dense_tiles(call), call.lock, weighted=call.weighted)
     if call.method == "repeats":
         return compress(side).sums(call.lock)
     entries = _entries(call)
@@ -211,8 +236,7 @@ def _gradients(call: _Pass, weight: Tensor, wanted: dict[str, bool]) -> Gradient
     """
     side = call.side
     if call.method == "blockwise" or call.nothing:
-        tiles = dense_tiles(call.visibility, call.batch, call.heads, side.query.device)
-        return backward(side, weight, tiles, call.lock, **wanted)
+        return backward(side, weight, _dense_tiles(call), call.lock, **wanted)
     if call.method == "repeats":
         return compress(side).gradients(weight, call.lock, **wanted)
     entries = _entries(call)
@@ -370,7 +394,7 @@ def _differentiate(ctx: Any, grad_output: Tensor, grad_total: Tensor) -> tuple[A
     )
     wanted = (points, points, value, threshold)
     known = tuple(g if want else None for g, want in zip(gradients, wanted, strict=True))
-    return known + (None,) * 11
+    return known + (None,) * 12
 
 
 torch.library.register_autograd(_FORWARD, _differentiate, setup_context=_save)

@@ -9,7 +9,9 @@ from typing import NamedTuple
 import torch
 
 from syncattn._typing import Float, Tensor
+from syncattn.kernels.selective_synchronization_fused import fused, slope, strengthen
 from syncattn.kernels.selective_synchronization_layout import Tile, Workspace
+from syncattn.kernels.selective_synchronization_strongest import keep_strongest
 
 __all__ = ["Gradients", "Lock", "Side", "backward", "forward"]
 
@@ -24,11 +26,13 @@ class Lock(NamedTuple):
         smoothing: 0 for the sharp square root; otherwise the strength at which it rounds off.
         edge_floor: Smallest strength that the gradient divides by.
         self_pairs: Query i is key ``i + S - L``, whose squared detuning is exactly 0.
+        top_k: Only the k strongest keys of each query count; tiles must hold whole rows.
     """
 
     smoothing: float
     edge_floor: float
     self_pairs: bool
+    top_k: int | None = None
 
 
 class Side(NamedTuple):
@@ -47,8 +51,10 @@ class Side(NamedTuple):
     value: Float[Tensor, "*key_places value_dim_plus_1"]
 
 
-def _negative_distance(query: Tensor, key: Tensor, out: Tensor, work: Workspace) -> None:
-    """Writes minus the squared distances.
+def _negative_distance(
+    query: Tensor, key: Tensor, out: Tensor, work: Workspace, *, exact: bool = False
+) -> None:
+    """Writes minus the squared distances; if `exact`, equal keys get equal ones to the last bit.
 
     The form is the most exact that costs little: differences in few dimensions, then products in
     float64, then products of points centred on each block of queries, which keeps far tokens, such
@@ -62,6 +68,11 @@ def _negative_distance(query: Tensor, key: Tensor, out: Tensor, work: Workspace)
             torch.sub(query[..., d : d + 1], key[..., d][:, None], out=difference)
             out.addcmul_(difference, difference)
         out.neg_()
+        return
+    if exact:
+        # The default form is a product, whose rounding depends on the place of a key.
+        distance = torch.cdist(query, key, compute_mode="donot_use_mm_for_euclid_dist")
+        torch.mul(distance, distance, out=out).neg_()
         return
     double = query.shape[-1] <= _DOUBLE_DIM and query.device.type != "mps"
     if double:
@@ -121,6 +132,51 @@ def _divide_by_slope(gradient: Tensor, strength: Tensor, lock: Lock) -> None:
     gradient.div_(strength.mul_(scale).add_(d).mul_(scale))
 
 
+def _strengths(
+    side: Side, tile: Tile, lock: Lock, work: Workspace, name: str
+) -> tuple[Tensor, Tensor]:
+    """Returns the strengths of a tile and minus its squared detunings.
+
+    The strengths lie in the buffer `name`; if that is "y", they overwrite the detunings.
+    """
+    query, key = tile.rows(side.query), tile.columns(side.key)
+    shape = (len(query), query.shape[1], key.shape[1])
+    y = work.get("y", shape)
+    _negative_distance(query, key, y, work, exact=lock.top_k is not None)
+    if lock.self_pairs:
+        tile.join_self(y)
+    g, strength = tile.rows(side.inverse_threshold), work.get(name, shape)
+    if _is_fused(side, lock):
+        strengthen(y, g, strength, lock.smoothing)
+    else:
+        _strength(_excess(y, g[..., None], work.get("coupling", shape), strength), lock)
+    tile.hide(strength, work)
+    if lock.top_k is not None:
+        # Padding weighs 0 but has a strength, which must not take a place.
+        strength.mul_((tile.columns(side.value)[:, None, :, -1] > 0).to(strength.dtype))
+        keep_strongest(strength, tile.key_places(strength.device), lock.top_k)
+    return strength, y
+
+
+def _is_fused(side: Side, lock: Lock) -> bool:
+    # The ends of compiled rows round apart from their middle, so equal keys would not tie.
+    return lock.top_k is None and fused(side.query)
+
+
+def _slopes(
+    y: Tensor, g: Tensor, strength: Tensor, gradient: Tensor, lock: Lock, work: Workspace
+) -> tuple[Tensor, Tensor]:
+    """Turns gradients of strengths into those of half the squared detunings, in place.
+
+    Returns their sum over each row and the gradient of the inverse thresholds. The coupling of
+    the tile is still in its buffer; it, the detunings and the strengths are overwritten.
+    """
+    _divide_by_slope(gradient, strength, lock)
+    threshold = torch.mul(gradient, y, out=y).sum(-1).mul_(0.5)
+    gradient.mul_(work.get("coupling", tuple(y.shape)).add_(g[..., None]))
+    return gradient.sum(-1), threshold
+
+
 def forward(
     side: Side, tiles: Iterable[Tile], lock: Lock, *, weighted: bool = True
 ) -> tuple[Float[Tensor, "*query_places value_dim"], Float[Tensor, "*query_places"]]:
@@ -137,15 +193,7 @@ def forward(
     sums = side.query.new_zeros(*side.query.shape[:-1], width)
     total = torch.zeros_like(side.inverse_threshold)
     for tile in tiles:
-        query, key = tile.rows(side.query), tile.columns(side.key)
-        shape = (len(query), query.shape[1], key.shape[1])
-        y, coupling = work.get("y", shape), work.get("coupling", shape)
-        _negative_distance(query, key, y, work)
-        if lock.self_pairs:
-            tile.join_self(y)
-        g = tile.rows(side.inverse_threshold)[..., None]
-        strength = _strength(_excess(y, g, coupling, y), lock)
-        tile.hide(strength, work)
+        strength = _strengths(side, tile, lock, work, "y")[0]
         value = tile.columns(side.value)
         tile.add_rows(sums, torch.bmm(strength, value[..., :-1]))
         tile.add_rows(
@@ -191,30 +239,26 @@ def backward(
     d_threshold = torch.zeros_like(side.inverse_threshold) if threshold else None
     d_value = side.value.new_zeros(*side.value.shape[:-1], side.value.shape[-1] - 1)
     for tile in tiles:
-        query, key = tile.rows(side.query), tile.columns(side.key)
-        shape = (len(query), query.shape[1], key.shape[1])
-        y, coupling = work.get("y", shape), work.get("coupling", shape)
-        _negative_distance(query, key, y, work)
-        if lock.self_pairs:
-            tile.join_self(y)
-        g = tile.rows(side.inverse_threshold)[..., None]
-        strength = _strength(_excess(y, g, coupling, work.get("strength", shape)), lock)
-        tile.hide(strength, work)
+        strength, y = _strengths(side, tile, lock, work, "strength")
         row_weight = tile.rows(weight)
         if values:
             tile.add_columns(d_value, torch.bmm(strength.mT, row_weight[..., :-1]))
         if not (points or threshold):
             continue
-        gradient = work.get("gradient", shape)
+        gradient = work.get("gradient", tuple(y.shape))
         torch.bmm(row_weight, tile.columns(side.value).mT, out=gradient)
-        _divide_by_slope(gradient, strength, lock)
+        g = tile.rows(side.inverse_threshold)
+        if _is_fused(side, lock):
+            rows, slopes = slope(y, g, strength, gradient, lock.smoothing, lock.edge_floor)
+        else:
+            rows, slopes = _slopes(y, g, strength, gradient, lock, work)
         if d_threshold is not None:
-            tile.add_rows(d_threshold, torch.mul(gradient, y, out=y).sum(-1).mul_(0.5))
+            tile.add_rows(d_threshold, slopes)
         if d_query is not None and d_key is not None:
+            query, key = tile.rows(side.query), tile.columns(side.key)
             centre = query.mean(1, keepdim=True)
             query, key = query - centre, key - centre
-            gradient.mul_(coupling.add_(g))
-            rows, columns = gradient.sum(-1), gradient.sum(-2)
+            columns = gradient.sum(-2)
             tile.add_rows(
                 d_query, torch.bmm(gradient, key).addcmul_(query, rows[..., None], value=-1)
             )

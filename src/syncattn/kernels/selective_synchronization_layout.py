@@ -10,7 +10,11 @@ import torch
 
 from syncattn._masks import Visibility
 from syncattn._typing import Int, Tensor
-from syncattn.kernels.selective_synchronization_tiles import Entries, dense_blocks
+from syncattn.kernels.selective_synchronization_tiles import (
+    Entries,
+    dense_blocks,
+    row_blocks,
+)
 
 __all__ = ["DenseTile", "LeafTile", "Tile", "Workspace", "dense_tiles", "leaf_tiles"]
 
@@ -53,6 +57,10 @@ class DenseTile(NamedTuple):
     def columns(self, x: Tensor) -> Tensor:
         """Returns the tile's keys, ``(tiles, keys, ...)``."""
         return x[self.groups, self.keys]
+
+    def key_places(self, device: torch.device) -> Tensor:
+        """Returns the place of each key in the sequence, ``(1, keys)``."""
+        return torch.arange(self.keys.start, self.keys.stop, device=device)[None]
 
     def add_rows(self, total: Tensor, x: Tensor) -> None:
         """Adds to the queries' places."""
@@ -129,6 +137,10 @@ class LeafTile(NamedTuple):
             len(self.leaves), -1, *x.shape[2:]
         )
 
+    def key_places(self, device: torch.device) -> Tensor:
+        """Returns the place of each key in the sequence, ``(tiles, keys)``."""
+        return self.columns(self.layout.key)
+
     def add_rows(self, total: Tensor, x: Tensor) -> None:
         """Adds to the queries' places."""
         total.index_add_(0, self.leaves, x)
@@ -188,6 +200,8 @@ def dense_tiles(
     heads: int,
     device: torch.device,
     classes: tuple[Tensor, Tensor] | None = None,
+    *,
+    whole_rows: bool = False,
 ) -> Iterator[DenseTile]:
     """Yields tiles over the sequence as it is, several (batch, head) pairs at once if short.
 
@@ -197,10 +211,12 @@ def dense_tiles(
         heads: Number of heads.
         device: Where masks are built; it also decides the size of a tile.
         classes: Numbers of queries and keys, ``(groups, tokens)``: equal numbers are self pairs.
+        whole_rows: Whether each tile holds all visible keys of its queries.
     """
     pairs = _pairs_at_once(device)
     masked = visibility.attn_mask is not None or visibility.segment is not None
-    for block in dense_blocks(visibility, math.isqrt(pairs)):
+    blocks = row_blocks(visibility, pairs) if whole_rows else None
+    for block in blocks or dense_blocks(visibility, math.isqrt(pairs)):
         size = (block.rows.stop - block.rows.start) * (block.columns.stop - block.columns.start)
         for batches, head_range in _group_ranges(batch, heads, max(1, pairs // size)):
             mask = None

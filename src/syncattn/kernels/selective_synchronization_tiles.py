@@ -22,6 +22,7 @@ __all__ = [
     "lambert_w0",
     "live_leaves",
     "planned_pairs",
+    "row_blocks",
 ]
 
 Method = Literal["blockwise", "window", "pruned", "repeats"]
@@ -96,7 +97,7 @@ class Arrangement(NamedTuple):
 
 
 def _rows(x: Tensor, index: Int[Tensor, "groups places"]) -> Tensor:
-    """Returns rows of each group; on whole rows this is far faster than `gather`."""
+    """Returns rows of each group, ``(groups, places, ...)``."""
     start = torch.arange(len(x), device=x.device)[:, None] * x.shape[1]
     return x.flatten(0, 1).index_select(0, (index + start).flatten()).unflatten(0, index.shape)
 
@@ -283,6 +284,30 @@ class DenseBlock(NamedTuple):
     columns: slice
     crossed: bool
     mixed: bool
+
+
+def row_blocks(visibility: Visibility, pairs: int) -> Iterator[DenseBlock]:
+    """Yields blocks of queries, each against all keys from the first to the last it may see.
+
+    Args:
+        visibility: Who may see whom.
+        pairs: Pairs in a block, about; a block has one query at least.
+    """
+    segment = visibility.segment
+    block = max(1, min(_DENSE_BLOCK, pairs // max(1, visibility.num_keys)))
+    for top in range(0, visibility.num_queries, block):
+        bottom = min(top + block, visibility.num_queries)
+        first, last = top + visibility.offset, bottom - 1 + visibility.offset
+        left, right, mixed = 0, visibility.num_keys, False
+        if segment is not None:
+            left = int(torch.searchsorted(segment, segment[first]))
+            right = int(torch.searchsorted(segment, segment[last], right=True))
+            mixed = bool(segment[left] != segment[right - 1])
+        if visibility.is_causal:
+            right = min(right, last + 1)
+        if left < right:
+            crossed = visibility.is_causal and right - 1 > first
+            yield DenseBlock(slice(top, bottom), slice(left, right), crossed, mixed)
 
 
 def dense_blocks(visibility: Visibility, block: int = _DENSE_BLOCK) -> Iterator[DenseBlock]:

@@ -41,7 +41,9 @@ def build_block(config: SyncAttnConfig) -> nn.Module:
         ValueError: If `attention_options` holds a name that the module does not take.
     """
     attention_type = ATTENTIONS[config.mechanism]
-    options = DEFAULT_OPTIONS.get(config.mechanism, {}) | config.attention_options
+    options = dict(config.attention_options)
+    if options.get("variant") != "paper":
+        options = DEFAULT_OPTIONS.get(config.mechanism, {}) | options
     known = set(inspect.signature(attention_type).parameters)
     if "max_positions" in known:
         options.setdefault("max_positions", config.max_position_embeddings)

@@ -4,7 +4,10 @@ from syncattn.nn.block import EuclideanBlock, PhaseBlock
 from syncattn.nn.feedforward import MeanFieldCoupling, PhaseSwiGLU, SwiGLU
 from syncattn.nn.frustrated_synchronization import FrustratedSynchronization
 from syncattn.nn.kuramoto_attention import KuramotoAttention
+from syncattn.nn.locking import locking_loss
 from syncattn.nn.oscillator_attention import OscillatorAttention
+from syncattn.nn.osn import OscillatorySynchronizationBlock, OscillatorySynchronizationNetwork
+from syncattn.nn.selective_checkpoint import read_author_state_dict
 from syncattn.nn.selective_synchronization import SelectiveSynchronization
 from syncattn.nn.softmax import SoftmaxAttention
 from syncattn.nn.synchrony import Synchrony
@@ -15,10 +18,14 @@ __all__ = [
     "KuramotoAttention",
     "MeanFieldCoupling",
     "OscillatorAttention",
+    "OscillatorySynchronizationBlock",
+    "OscillatorySynchronizationNetwork",
     "PhaseBlock",
     "PhaseSwiGLU",
     "SelectiveSynchronization",
     "SoftmaxAttention",
     "SwiGLU",
     "Synchrony",
+    "locking_loss",
+    "read_author_state_dict",
 ]

@@ -7,6 +7,7 @@ import math
 import torch
 
 from syncattn import _validation as check
+from syncattn._typing import Float, Tensor
 
 
 def lambert_w(z: float) -> float:
@@ -42,6 +43,34 @@ def squared_cutoff(
     """
     c = coupling_strength * order_parameter
     return lambert_w(2 * coupling_decay * c * c) / (2 * coupling_decay)
+
+
+def squared_cutoffs(
+    coupling_strength: Float[Tensor, "*#shape"],
+    coupling_decay: Float[Tensor, "*#shape"],
+    order_parameter: Float[Tensor, "*#shape"],
+) -> Float[Tensor, "*#shape"]:
+    """Returns `squared_cutoff` of tensors that broadcast, with gradients.
+
+    Args:
+        coupling_strength: :math:`K > 0`.
+        coupling_decay: :math:`a > 0`.
+        order_parameter: :math:`R` in [0, 1].
+
+    Returns:
+        The largest squared detunings that lock; 0 where R is 0.
+    """
+    z = 2 * coupling_decay * (coupling_strength * order_parameter).square()
+    positive = z > 0
+    z = torch.where(positive, z, 1.0)
+    with torch.no_grad():
+        log = z.log1p()
+        w = log * (1 - log.log1p() / (2 + log))
+        for _ in range(4):
+            w = w / (1 + w) * (1 + (z / w).log())
+    # One more step from the solution, where its derivative is that of W.
+    w = w / (1 + w) * (1 + (z / w).log())
+    return torch.where(positive, w / (2 * coupling_decay), 0.0)
 
 
 def locked_fraction(squared_cutoff: float, frequency_std: float, frequency_dim: int) -> float:

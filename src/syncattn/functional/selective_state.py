@@ -1,0 +1,217 @@
+"""Decoding with selective synchronization: what a layer keeps of the past, and one step on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+
+from syncattn import _validation as check
+from syncattn._typing import Float, Int, KeyMask, Keys, Tensor, Values
+from syncattn.functional.oscillators import at_least_float32
+from syncattn.functional.selective_synchronization import selective_synchronization
+
+
+class SynchronizationState(NamedTuple):
+    """Everything that the past contributes to the next token.
+
+    The coherence needs no cache of phases: sums of their cosines and sines are enough.
+
+    Attributes:
+        frequency: Natural frequencies of all tokens so far, ``(batch, heads, keys, dim)``.
+        value: Their values, ``(batch, heads, keys, value_dim)``.
+        key_mask: True where a token is real, ``(batch, keys)``; None for all.
+        cosine: Sum of the cosines of the phases, ``(batch, heads, 1, phase_dim)``; None without
+            phases.
+        sine: Sum of their sines.
+        num_real: Number of real tokens, ``(batch, 1, 1, 1)``.
+    """
+
+    frequency: Keys
+    value: Values
+    key_mask: KeyMask | None
+    cosine: Float[Tensor, "batch heads 1 phase_dim"] | None
+    sine: Float[Tensor, "batch heads 1 phase_dim"] | None
+    num_real: Float[Tensor, "batch 1 1 1"]
+
+    @property
+    def length(self) -> int:
+        """Tokens so far, padding included."""
+        return self.frequency.shape[2]
+
+    def select(self, index: Int[Tensor, " chosen"]) -> SynchronizationState:
+        """Returns the state of some sequences of the batch, as beam search reorders them.
+
+        Args:
+            index: Index of the sequence that each new one continues.
+        """
+        return self._map(lambda x: x.index_select(0, index))
+
+    def detach(self) -> SynchronizationState:
+        """Returns the state without its history of gradients."""
+        return self._map(torch.Tensor.detach)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> SynchronizationState:
+        changed = {name: change(x) for name, x in self._asdict().items() if x is not None}
+        return self._replace(**changed)
+
+
+def selective_synchronization_step(
+    frequency: Keys,
+    value: Values,
+    phase: Float[Tensor, "batch heads keys phase_dim"] | None = None,
+    state: SynchronizationState | None = None,
+    *,
+    key_mask: KeyMask | None = None,
+    unbiased_order_parameter: bool = False,
+    **options: Any,
+) -> tuple[Float[Tensor, "batch heads keys value_dim"], SynchronizationState]:
+    """Returns the outputs of the next tokens of a causal sequence, and the state after them.
+
+    Token by token, in chunks of any size or at once, the outputs are those of the causal
+    `selective_synchronization` of the whole sequence.
+
+    Args:
+        frequency: Natural frequencies of the new tokens, ``(batch, heads, new, dim)``.
+        value: Their values, ``(batch, heads, new, value_dim)``.
+        phase: Their phases in radians, ``(batch, heads, new, phase_dim)``; in every step or in
+            none.
+        state: The state that the step before returned; None at the start.
+        key_mask: True where a new token is real, ``(batch, new)``, as in a batch padded on the
+            left.
+        unbiased_order_parameter: See `selective_synchronization`.
+        **options: Other keywords of `selective_synchronization`: couplings, `top_k`, `smoothing`,
+            `edge_floor`, `empty_rows`, `position_coordinate`, `backend`.
+
+    Returns:
+        The outputs of the new tokens, and the state to pass to the next step.
+
+    Raises:
+        TypeError: If an argument has the wrong type or dtype.
+        ValueError: If shapes do not fit each other or the state, values are out of range, or a
+            keyword contradicts decoding.
+        BackendUnavailableError: If the backend asked for cannot run this call.
+    """
+    for name in ("attn_mask", "cu_seqlens", "is_causal", "order_parameter", "self_pairs"):
+        if name in options:
+            raise ValueError(
+                f"`{name}` must be left out in a decoding step, which is causal over one sequence "
+                f"per row; got it. Use `key_mask` for padding."
+            )
+    if phase is not None:
+        check.require_tensor(phase, "phase", "batch heads new phase_dim")
+    _check_new(frequency, value, phase, key_mask, state)
+    r, cosine, sine, count = _coherence(phase, key_mask, state, frequency, unbiased_order_parameter)
+    after = SynchronizationState(
+        frequency if state is None else torch.cat([state.frequency, frequency], 2),
+        value if state is None else torch.cat([state.value, value], 2),
+        _joined_mask(key_mask, state, frequency),
+        cosine,
+        sine,
+        count,
+    )
+    out = selective_synchronization(
+        after.frequency[:, :, after.length - frequency.shape[2] :],
+        after.frequency,
+        after.value,
+        order_parameter=r,
+        key_mask=after.key_mask,
+        is_causal=True,
+        self_pairs=True,
+        **options,
+    )
+    return out, after
+
+
+def _check_new(
+    frequency: Tensor,
+    value: Tensor,
+    phase: Tensor | None,
+    key_mask: Tensor | None,
+    state: SynchronizationState | None,
+) -> None:
+    check.require_tensor(frequency, "frequency", "batch heads new dim")
+    check.require_tensor(value, "value", "batch heads new value_dim")
+    for axis, name in ((0, "sequences in the batch"), (1, "heads"), (2, "tokens")):
+        check.require_same(frequency, "frequency", value, "value", axis, name)
+        if phase is not None:
+            check.require_same(frequency, "frequency", phase, "phase", axis, name)
+    if frequency.shape[2] == 0:
+        raise ValueError(
+            "`frequency` must hold at least one new token; got none. Skip the step: the state "
+            "stays as it is."
+        )
+    if key_mask is not None and key_mask.shape != (frequency.shape[0], frequency.shape[2]):
+        raise ValueError(
+            f"`key_mask` must have one entry for each new token, ({frequency.shape[0]}, "
+            f"{frequency.shape[2]}); got {tuple(key_mask.shape)}. The state keeps the older ones."
+        )
+    if state is None:
+        return
+    for axis, name in ((0, "sequences in the batch"), (1, "heads"), (3, "coordinates")):
+        check.require_same(state.frequency, "state.frequency", frequency, "frequency", axis, name)
+    check.require_same(state.value, "state.value", value, "value", 3, "coordinates")
+    if (phase is None) != (state.cosine is None):
+        given = "without" if phase is None else "with"
+        raise ValueError(
+            f"`phase` must be passed in every step of a sequence or in none; got a step {given} "
+            f"it after one that differs. The sums of the state would be incomplete."
+        )
+
+
+def _coherence(
+    phase: Tensor | None,
+    key_mask: Tensor | None,
+    state: SynchronizationState | None,
+    frequency: Tensor,
+    unbiased: bool,
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
+    """Returns the order parameter of the new rows and the sums after them."""
+    wide = at_least_float32(frequency)
+    batch, heads, new = frequency.shape[:3]
+    real = wide.new_ones(batch, new) if key_mask is None else key_mask.to(wide.dtype)
+    count = real[:, None, :, None].cumsum(2)
+    if state is not None:
+        count = count + state.num_real
+    if phase is None:
+        return wide.new_ones(batch, heads, new), None, None, count[:, :, -1:]
+    theta = at_least_float32(phase)
+    if key_mask is not None:
+        theta = torch.where(key_mask[:, None, :, None], theta, 0.0)
+    check.require_finite(theta, "phase")
+    weight = real[:, None, :, None].to(theta.dtype)
+    cosine, sine = (theta.cos() * weight).cumsum(2), (theta.sin() * weight).cumsum(2)
+    if state is not None:
+        assert state.cosine is not None
+        assert state.sine is not None
+        cosine, sine = cosine + state.cosine, sine + state.sine
+    r = _modulus(count, cosine, sine, unbiased)
+    return r, cosine[:, :, -1:], sine[:, :, -1:], count[:, :, -1:]
+
+
+def _modulus(count: Tensor, cosine: Tensor, sine: Tensor, unbiased: bool) -> Tensor:
+    """Returns the coherence of populations given by their sums, 1 for an empty one."""
+    n = count.clamp(min=1)
+    r_squared = (cosine / n).square() + (sine / n).square()
+    if unbiased:
+        r_squared = torch.where(n > 1, (n * r_squared - 1) / (n - 1).clamp(min=1), 1.0)
+    r = torch.where(r_squared > 0, r_squared, 1.0).sqrt() * (r_squared > 0)
+    r = torch.where(count[..., 0] > 0, r.mean(-1), 1.0)
+    # Rounding can leave a fully coherent population a few ulp above 1.
+    return r - (r - 1).clamp(min=0).detach()
+
+
+def _joined_mask(
+    key_mask: Tensor | None, state: SynchronizationState | None, frequency: Tensor
+) -> Tensor | None:
+    old = None if state is None else state.key_mask
+    if key_mask is None and old is None:
+        return None
+    batch, new = frequency.shape[0], frequency.shape[2]
+    past = 0 if state is None else state.length
+    parts = [
+        torch.ones(batch, size, dtype=torch.bool, device=frequency.device) if mask is None else mask
+        for mask, size in ((old, past), (key_mask, new))
+    ]
+    return torch.cat(parts, 1)
