@@ -4,11 +4,13 @@ from syncattn.kernels.frustrated_synchronization import frustrated_synchronizati
 from syncattn.kernels.kuramoto_attention import kuramoto_attention
 from syncattn.kernels.scaled_dot_product import attend
 from syncattn.kernels.selective_synchronization import Method, selective_synchronization
+from syncattn.kernels.selective_synchronization_fused import fuse
 
 __all__ = [
     "Method",
     "attend",
     "frustrated_synchronization",
+    "fuse",
     "kuramoto_attention",
     "selective_synchronization",
 ]

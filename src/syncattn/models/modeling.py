@@ -24,7 +24,9 @@ ATTENTIONS: dict[str, type[nn.Module]] = {
     "kuramoto": sync_nn.KuramotoAttention,
     "frustrated": sync_nn.FrustratedSynchronization,
 }
-DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {"selective": {"position": "coordinate"}}
+DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
+    "selective": {"position": "coordinate", "frequency_gain": 0.1}
+}
 """What a causal language model needs and a bare layer leaves out."""
 
 
