@@ -5,6 +5,7 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM
 
 from syncattn.models import MECHANISMS, SyncAttnConfig, SyncAttnForCausalLM, SyncAttnModel
+from syncattn.models.modeling import DEFAULT_OPTIONS
 
 KINDS = [(mechanism, "swiglu") for mechanism in MECHANISMS] + [
     ("softmax", "none"),
@@ -180,7 +181,7 @@ def test_initial_values_keep_the_calibration_of_selective_synchronization():
     model = build("selective", hidden_size=64, attention_options={"target_locked_fraction": 0.2})
     attention = model.model.layers[0].attention
     torch.manual_seed(0)
-    alone = type(attention)(64, 2, target_locked_fraction=0.2, position="coordinate")
+    alone = type(attention)(64, 2, target_locked_fraction=0.2, **DEFAULT_OPTIONS["selective"])
     expected = alone.frequency_proj.weight.std().item()
     assert attention.frequency_proj.weight.std().item() == pytest.approx(expected, rel=0.1)
     torch.testing.assert_close(attention.coupling_strength, alone.coupling_strength)
