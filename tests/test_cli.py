@@ -30,7 +30,7 @@ def test_compare_then_generate(tmp_path, capsys):
         (("--hidden-size", "15"), "`hidden_size`"),
         (("--steps", "-3"), "`steps`"),
         (("--context-length", "5000"), "5001"),
-        (("--corpus", "no-such-place"), "no-such-place"),
+        (("--corpus", "no-such-place"), "`corpus` must be a readable file or folder"),
     ],
 )
 def test_bad_arguments_exit_with_2_and_one_sentence(tmp_path, capsys, more, named):

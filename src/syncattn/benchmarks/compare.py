@@ -109,9 +109,7 @@ class Comparison:
         self.training = {
             (name, seed): self._training(name, seed) for name in self.arms for seed in config.seeds
         }
-        self.corpus: Corpus = load_corpus(
-            config.corpus, context_length=config.context_length, max_bytes=config.max_bytes
-        )
+        self.corpus = _corpus(config)
         self.models = self._models()
         self.records = config.output / "records.jsonl"
         self._require_output()
@@ -261,6 +259,16 @@ class Comparison:
                 f"`output` must hold a run with the same settings to resume it; {output} differs "
                 f"in {', '.join(changed)}. Repeat its settings, or choose another folder."
             )
+
+
+def _corpus(config: CompareConfig) -> Corpus:
+    try:
+        return load_corpus(
+            config.corpus, context_length=config.context_length, max_bytes=config.max_bytes
+        )
+    except ValueError as error:
+        # What is a path to the loader is the option --corpus here.
+        raise ValueError(str(error).replace("`path`", "`corpus`")) from error
 
 
 def _mechanisms(config: CompareConfig) -> tuple[str, ...]:
