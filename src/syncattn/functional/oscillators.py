@@ -128,15 +128,30 @@ def visible_order_parameter(
         The order parameter in [0, 1]; 1 for a row that sees nothing.
     """
     count, c, s = _visible_sums(at_least_float32(phase), visibility)
+    r = coherence(count, c, s, unbiased)
+    return r.expand(*phase.shape[:2], visibility.num_queries)
+
+
+def coherence(count: Tensor, cosine: Tensor, sine: Tensor, unbiased: bool) -> Tensor:
+    """Returns the mean coherence over channels of populations given by their sums.
+
+    Args:
+        count: ``(..., 1)``, sizes of the populations.
+        cosine: ``(..., channels)``, sums of the cosines.
+        sine: ``(..., channels)``, sums of the sines.
+        unbiased: See `syncattn.reference.row_order_parameter`.
+
+    Returns:
+        ``(...)`` in [0, 1]; 1 for an empty population.
+    """
     n = count.clamp(min=1)
-    r_squared = (c / n).square() + (s / n).square()
+    r_squared = (cosine / n).square() + (sine / n).square()
     if unbiased:
         r_squared = torch.where(n > 1, (n * r_squared - 1) / (n - 1).clamp(min=1), 1.0)
     r = torch.where(r_squared > 0, r_squared, 1.0).sqrt() * (r_squared > 0)
     r = torch.where(count[..., 0] > 0, r.mean(-1), 1.0)
     # Rounding can leave a fully coherent population a few ulp above 1.
-    r = r - (r - 1).clamp(min=0).detach()
-    return r.expand(*phase.shape[:2], visibility.num_queries)
+    return r - (r - 1).clamp(min=0).detach()
 
 
 def _visible_sums(phase: Tensor, visibility: Visibility) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch
 
 from syncattn import _validation as check
 from syncattn._typing import Float, Int, KeyMask, Keys, Tensor, Values
-from syncattn.functional.oscillators import at_least_float32
+from syncattn.functional.oscillators import at_least_float32, coherence
 from syncattn.functional.selective_synchronization import selective_synchronization
 
 
@@ -186,20 +186,8 @@ def _coherence(
         assert state.cosine is not None
         assert state.sine is not None
         cosine, sine = cosine + state.cosine, sine + state.sine
-    r = _modulus(count, cosine, sine, unbiased)
+    r = coherence(count, cosine, sine, unbiased)
     return r, cosine[:, :, -1:], sine[:, :, -1:], count[:, :, -1:]
-
-
-def _modulus(count: Tensor, cosine: Tensor, sine: Tensor, unbiased: bool) -> Tensor:
-    """Returns the coherence of populations given by their sums, 1 for an empty one."""
-    n = count.clamp(min=1)
-    r_squared = (cosine / n).square() + (sine / n).square()
-    if unbiased:
-        r_squared = torch.where(n > 1, (n * r_squared - 1) / (n - 1).clamp(min=1), 1.0)
-    r = torch.where(r_squared > 0, r_squared, 1.0).sqrt() * (r_squared > 0)
-    r = torch.where(count[..., 0] > 0, r.mean(-1), 1.0)
-    # Rounding can leave a fully coherent population a few ulp above 1.
-    return r - (r - 1).clamp(min=0).detach()
 
 
 def _joined_mask(
