@@ -11,11 +11,9 @@ from syncattn import reference
 from syncattn._masks import Visibility
 from syncattn._typing import Float, Tensor
 from syncattn.functional.oscillators import at_least_float32, visible_order_parameter
+from syncattn.kernels import EDGE_FLOOR
 
 PerHead = Float[Tensor, " #heads"] | Float[Tensor, ""] | float | int
-
-EDGE_FLOOR = 1e-3
-"""Default floor of S in the gradient's 1 / S at the locking edge."""
 
 _STRANGE = 1e6
 
