@@ -1,0 +1,1 @@
+"""The physics: oscillators in time, devices made of them, and what they cost."""
