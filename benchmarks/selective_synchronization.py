@@ -22,7 +22,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from syncattn._masks import Visibility
 from syncattn.kernels.selective_synchronization import selective_synchronization
-from syncattn.kernels.selective_synchronization_fused import fuse
+from syncattn.kernels.native import fuse
 from syncattn.kernels.selective_synchronization_tiles import Method, planned_pairs
 
 HEADS, DIM = 8, 64

@@ -10,6 +10,7 @@ WITHOUT_A_TEST_FILE = {
     "_typing.py": "names only; every signature uses them under the typing hook",
     "kernels/selective_synchronization_engine.py": "part of selective_synchronization",
     "kernels/selective_synchronization_layout.py": "part of selective_synchronization",
+    "kernels/selective_synchronization_native.py": "part of selective_synchronization",
     "kernels/selective_synchronization_repeats.py": "part of selective_synchronization",
     "kernels/selective_synchronization_tiles.py": "part of selective_synchronization",
 }

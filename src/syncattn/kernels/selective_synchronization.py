@@ -15,15 +15,20 @@ from syncattn.kernels.selective_synchronization_engine import (
     Side,
     backward,
     forward,
+    leaved,
 )
 from syncattn.kernels.selective_synchronization_layout import (
     DenseTile,
     dense_tiles,
     leaf_tiles,
 )
+from syncattn.kernels.selective_synchronization_native import (
+    fits_native,
+    native_gradients,
+    native_sums,
+)
 from syncattn.kernels.selective_synchronization_repeats import compress
 from syncattn.kernels.selective_synchronization_tiles import (
-    Arrangement,
     Entries,
     Method,
     cutoff,
@@ -214,14 +219,19 @@ def _dense_tiles(call: _Pass) -> Iterator[DenseTile]:
 def _sums(call: _Pass) -> tuple[Tensor, Tensor]:
     """Returns the forward sums of a call, ``(groups, queries, value_dim)`` and without the last."""
     side = call.side
+    native = fits_native(side, call.visibility, call.lock) and call.method != "repeats"
     if call.method == "blockwise" or call.nothing:
+        if native:
+            return native_sums(side, call.visibility, call.lock)
         return forward(side, _dense_tiles(call), call.lock, weighted=call.weighted)
     if call.method == "repeats":
         return compress(side).sums(call.lock)
     entries = _entries(call)
+    if native:
+        return native_sums(side, call.visibility, call.lock, entries=entries)
     tiles = leaf_tiles(entries, call.visibility, call.heads)
     groups = (len(side.query), entries.queries.leaves)
-    sums, total = forward(_leaved(side, entries), tiles, call.lock)
+    sums, total = forward(leaved(side, entries), tiles, call.lock)
     queries = entries.queries
     return queries.put(sums.unflatten(0, groups)), queries.put(total.unflatten(0, groups))
 
@@ -235,15 +245,20 @@ def _gradients(call: _Pass, weight: Tensor, wanted: dict[str, bool]) -> Gradient
         wanted: Whether the points, the values and the threshold need theirs.
     """
     side = call.side
+    native = fits_native(side, call.visibility, call.lock) and call.method != "repeats"
     if call.method == "blockwise" or call.nothing:
+        if native:
+            return native_gradients(side, weight, call.visibility, call.lock, None, **wanted)
         return backward(side, weight, _dense_tiles(call), call.lock, **wanted)
     if call.method == "repeats":
         return compress(side).gradients(weight, call.lock, **wanted)
     entries = _entries(call)
+    if native:
+        return native_gradients(side, weight, call.visibility, call.lock, entries, **wanted)
     tiles = leaf_tiles(entries, call.visibility, call.heads)
     queries, keys = entries.queries, entries.keys
-    leaved = (queries.take(weight) * _real(queries)).flatten(0, 1)
-    result = backward(_leaved(side, entries), leaved, tiles, call.lock, **wanted)
+    own_weight = (queries.take(weight) * queries.weights()).flatten(0, 1)
+    result = backward(leaved(side, entries), own_weight, tiles, call.lock, **wanted)
     groups = len(side.query)
 
     def rows(x: Tensor | None) -> Tensor | None:
@@ -269,23 +284,6 @@ def _entries(call: _Pass) -> Entries:
         call.visibility,
         method="window" if call.method == "window" else "pruned",
         coordinate=call.coordinate,
-    )
-
-
-def _real(arrangement: Arrangement) -> Tensor:
-    return arrangement.real.reshape(-1, arrangement.leaves, arrangement.size, 1)
-
-
-def _leaved(side: Side, entries: Entries) -> Side:
-    """Returns the operands in leaves, with copies weighing 0 and an empty key leaf at the end."""
-    queries, keys = entries.queries, entries.keys
-    key = keys.take(side.key).flatten(0, 1)
-    value = (keys.take(side.value) * _real(keys)).flatten(0, 1)
-    return Side(
-        queries.take(side.query).flatten(0, 1),
-        queries.take(side.inverse_threshold).flatten(0, 1),
-        torch.cat([key, torch.zeros_like(key[:1])]),
-        torch.cat([value, torch.zeros_like(value[:1])]),
     )
 
 

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 
 from syncattn._typing import Float, Tensor
-from syncattn.kernels.selective_synchronization_fused import fused, slope, strengthen
 from syncattn.kernels.selective_synchronization_layout import Tile, Workspace
 from syncattn.kernels.selective_synchronization_strongest import keep_strongest
+from syncattn.kernels.selective_synchronization_tiles import Entries
 
-__all__ = ["Gradients", "Lock", "Side", "backward", "forward"]
+__all__ = ["Gradients", "Lock", "Side", "backward", "forward", "leaved"]
 
 _DIFFERENCE_DIM = 4
 _DOUBLE_DIM = 16
@@ -49,6 +49,24 @@ class Side(NamedTuple):
     inverse_threshold: Float[Tensor, "*query_places"]
     key: Float[Tensor, "*key_places dim"]
     value: Float[Tensor, "*key_places value_dim_plus_1"]
+
+
+def leaved(side: Side, entries: Entries) -> Side:
+    """Returns the operands in leaves, with copies weighing 0 and an empty key leaf at the end.
+
+    Args:
+        side: The operands in the order of the sequence.
+        entries: The leaves.
+    """
+    queries, keys = entries.queries, entries.keys
+    key = keys.take(side.key).flatten(0, 1)
+    value = (keys.take(side.value) * keys.weights()).flatten(0, 1)
+    return Side(
+        queries.take(side.query).flatten(0, 1),
+        queries.take(side.inverse_threshold).flatten(0, 1),
+        torch.cat([key, torch.zeros_like(key[:1])]),
+        torch.cat([value, torch.zeros_like(value[:1])]),
+    )
 
 
 def _negative_distance(
@@ -146,21 +164,13 @@ def _strengths(
     if lock.self_pairs:
         tile.join_self(y)
     g, strength = tile.rows(side.inverse_threshold), work.get(name, shape)
-    if _is_fused(side, lock):
-        strengthen(y, g, strength, lock.smoothing)
-    else:
-        _strength(_excess(y, g[..., None], work.get("coupling", shape), strength), lock)
+    _strength(_excess(y, g[..., None], work.get("coupling", shape), strength), lock)
     tile.hide(strength, work)
     if lock.top_k is not None:
         # Padding weighs 0 but has a strength, which must not take a place.
         strength.mul_((tile.columns(side.value)[:, None, :, -1] > 0).to(strength.dtype))
         keep_strongest(strength, tile.key_places(strength.device), lock.top_k)
     return strength, y
-
-
-def _is_fused(side: Side, lock: Lock) -> bool:
-    # The ends of compiled rows round apart from their middle, so equal keys would not tie.
-    return lock.top_k is None and fused(side.query)
 
 
 def _slopes(
@@ -248,10 +258,7 @@ def backward(
         gradient = work.get("gradient", tuple(y.shape))
         torch.bmm(row_weight, tile.columns(side.value).mT, out=gradient)
         g = tile.rows(side.inverse_threshold)
-        if _is_fused(side, lock):
-            rows, slopes = slope(y, g, strength, gradient, lock.smoothing, lock.edge_floor)
-        else:
-            rows, slopes = _slopes(y, g, strength, gradient, lock, work)
+        rows, slopes = _slopes(y, g, strength, gradient, lock, work)
         if d_threshold is not None:
             tile.add_rows(d_threshold, slopes)
         if d_query is not None and d_key is not None:

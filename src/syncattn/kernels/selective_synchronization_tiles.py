@@ -91,6 +91,10 @@ class Arrangement(NamedTuple):
         """Returns ``(groups, tokens, ...)`` as ``(groups, leaves, size, ...)``."""
         return _rows(x, self.token).unflatten(1, (self.leaves, self.size))
 
+    def weights(self) -> Tensor:
+        """Returns 0 for copies and 1 for tokens, ``(groups, leaves, size, 1)``."""
+        return self.real.reshape(-1, self.leaves, self.size, 1)
+
     def put(self, x: Tensor) -> Tensor:
         """Returns ``(groups, leaves, size, ...)`` in the order of the tokens."""
         return _rows(x.flatten(1, 2), self.place)
