@@ -6,7 +6,7 @@ The names are blockwise, window, growth, pruned, repeats, training and top_k; wi
 in a few minutes. `--cpu-time` counts the time of the processor, steadier beside other work, and
 wants `--threads 1`. Each ratio is of two times of the same run; the extra memory is the growth of
 the process's peak during forward and backward, read from Linux. Lines marked "fused" use the
-compiled loop of `fuse`, whose compilation is printed once and not part of any time.
+compiled sums of `fuse`, whose compilation is printed once and not part of any time.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import time
 from collections.abc import Callable
 
 import torch
+from timing import extra_megabytes
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from syncattn._masks import Visibility
-from syncattn.kernels.selective_synchronization import selective_synchronization
 from syncattn.kernels.native import fuse
+from syncattn.kernels.selective_synchronization import selective_synchronization
 from syncattn.kernels.selective_synchronization_tiles import Method, planned_pairs
 
 HEADS, DIM = 8, 64
@@ -38,28 +39,6 @@ def best(function: Callable[[], object], repeats: int = 3) -> float:
         function()
         times.append(clock() - start)
     return min(times)
-
-
-def status(field: str) -> int:
-    """Returns a field of the process's status in bytes; 0 where there is none."""
-    try:
-        with open("/proc/self/status") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        return int(lines[field].split()[0]) * 1024
-    except (OSError, KeyError):
-        return 0
-
-
-def extra_megabytes(function: Callable[[], object]) -> float:
-    """Returns by how much a call raises the memory of the process while it runs."""
-    try:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
-    except OSError:
-        return float("nan")
-    before = status("VmRSS")
-    function()
-    return (status("VmHWM") - before) / 1e6
 
 
 def without_gradient(function: Callable[[], object]) -> Callable[[], object]:

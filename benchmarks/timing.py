@@ -1,0 +1,70 @@
+"""What the benchmarks share: the clock, the shortest of several times, and the memory of a call."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+Clock = Callable[[], float]
+
+
+def shortest(
+    functions: Mapping[str, Callable[[], object]], repeats: int, clock: Clock
+) -> dict[str, float]:
+    """Returns the shortest time of each function in seconds, run in turn so that load hits all."""
+    times = dict.fromkeys(functions, float("inf"))
+    for turn in range(repeats + 1):
+        for name, function in functions.items():
+            start = clock()
+            function()
+            # The first turn is for warming up.
+            if turn > 0:
+                times[name] = min(times[name], clock() - start)
+    return times
+
+
+def extra_megabytes(function: Callable[[], object]) -> float:
+    """Returns by how much a call raises the memory of the process while it runs, from Linux."""
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:
+        return float("nan")
+    before = _status("VmRSS")
+    function()
+    return (_status("VmHWM") - before) / 1e6
+
+
+def _status(field: str) -> int:
+    """Returns a field of the process's status in bytes; 0 where there is none."""
+    try:
+        with open("/proc/self/status") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines[field].split()[0]) * 1024
+    except (OSError, KeyError):
+        return 0
+
+
+def add_clock(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that every benchmark of speed has."""
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="time of the processor; wants one thread"
+    )
+
+
+def start_clock(options: argparse.Namespace) -> Clock:
+    """Sets the threads, prints what the figures are of, and returns the clock."""
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    kind = "CPU" if options.cpu_time else "wall"
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, "
+        f"float32, {kind} seconds",
+        flush=True,
+    )
+    return time.process_time if options.cpu_time else time.perf_counter
