@@ -52,3 +52,57 @@ def test_an_unknown_option_exits_with_2(tmp_path):
 def test_generate_without_a_run(tmp_path, capsys):
     assert main(["generate", str(tmp_path / "none"), "--prompt", "x"]) == 2
     assert "`run` must be a folder" in capsys.readouterr().err
+
+
+SMALL = ["--num-oscillators", "30", "--num-couplings", "3", "--duration", "3"]
+
+
+def test_simulate_writes_and_says_where(tmp_path, capsys):
+    output = tmp_path / "sim"
+    assert main(["simulate", "kuramoto", "--coupling-strength", "2", "--density", "gaussian",
+                 "--output", str(output), *SMALL]) == 0  # fmt: skip
+    said = capsys.readouterr().out
+    for kind in ("png", "svg", "json"):
+        assert str(output / f"kuramoto.{kind}") in said
+        assert (output / f"kuramoto.{kind}").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (("--noise-intensity", "-1"), "`noise_intensity` is a variance"),
+        (("--coupling-strength", "0"), "`coupling_strength`"),
+        (("--frustration", "0.3"), "`frustration` must be left out for kuramoto"),
+        (("--step", "2"), "`step` must be at most"),
+    ],
+)
+def test_a_simulation_that_cannot_be_meant(tmp_path, capsys, more, named):
+    assert main(["simulate", "--output", str(tmp_path / "sim"), *SMALL, *more]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("syncattn: error: ")
+    assert named in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("words", [[], ["nonsense"], ["simulate", "hopfield"]])
+def test_what_is_no_command_exits_with_2(words):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+
+
+def test_help_lists_every_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("compare", "generate", "simulate"))
+
+
+def test_a_missing_library_is_named(monkeypatch, capsys):
+    def without(name):
+        raise ModuleNotFoundError("gone", name="matplotlib")
+
+    monkeypatch.setattr("importlib.import_module", without)
+    assert main(["simulate"]) == 2
+    assert "this command needs matplotlib" in capsys.readouterr().err

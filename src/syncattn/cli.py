@@ -1,21 +1,18 @@
-"""compare, generate: parse, call one function, say where it wrote."""
+"""compare, generate, simulate, device: parse, call one function, say where it wrote."""
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 try:
     import tyro
-    from rich.console import Console
-
-    from syncattn.benchmarks.compare import CompareConfig, Comparison
-    from syncattn.benchmarks.runs import load_trained
-    from syncattn.models.quiet import quiet_transformers
-    from syncattn.models.text import generate_text
 except ModuleNotFoundError as error:
     raise SystemExit(
         f"syncattn: the command line needs {error.name}, which is not installed. "
@@ -49,18 +46,26 @@ class GenerateConfig:
     """Seed of the sampling."""
 
 
-_COMMANDS = (
-    Annotated[
-        CompareConfig,
-        tyro.conf.subcommand(
-            "compare", description="Train mechanisms on one text and compare what they learned."
-        ),
-    ]
-    | Annotated[
-        GenerateConfig,
-        tyro.conf.subcommand("generate", description="Continue a text with a trained model."),
-    ]
+_DESCRIPTION = (
+    "Attention by synchronization: compare mechanisms, use what they learned, simulate their "
+    "oscillators and the devices made of them."
 )
+
+
+@dataclass(frozen=True)
+class _Command:
+    """A command: what it does, where its fields are, and what runs it.
+
+    Its modules are imported when it is called, so that no command waits for another's libraries.
+    """
+
+    description: str
+    fields: tuple[str, str]
+    run: Callable[[Any], int]
+
+    def config(self) -> type:
+        module, name = self.fields
+        return getattr(importlib.import_module(module), name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,21 +78,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 when all went well, 1 when a training failed, 2 for a wrong argument,
         130 when stopped by the keyboard.
     """
-    command = tyro.cli(
-        _COMMANDS,  # pyright: ignore[reportArgumentType]
-        args=arguments,
-        prog="syncattn",
-        description="Attention by synchronization: compare mechanisms, use what they learned.",
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
-    )
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    named = words[0] if words and words[0] in _COMMANDS else None
     try:
-        return _generate(command) if isinstance(command, GenerateConfig) else _compare(command)
+        config = _parse(words, [named] if named else list(_COMMANDS))
+        run = next(c.run for c in _COMMANDS.values() if type(config).__name__ == c.fields[1])
+        return run(config)
+    except ModuleNotFoundError as error:
+        return _refuse(
+            f"this command needs {error.name}, which is not installed. "
+            f"Install the extras: pip install 'syncattn[all]'."
+        )
     except KeyboardInterrupt:
-        print("syncattn: stopped; what is finished is kept, add --resume.", file=sys.stderr)
+        hint = "what is finished is kept, add --resume." if named == "compare" else "nothing more."
+        print(f"syncattn: stopped; {hint}", file=sys.stderr)
         return 130
 
 
-def _compare(config: CompareConfig) -> int:
+def _parse(words: Sequence[str], names: Sequence[str]) -> Any:
+    choices = [
+        Annotated[
+            _COMMANDS[name].config(),
+            tyro.conf.subcommand(name, description=_COMMANDS[name].description),
+        ]
+        for name in names
+    ]
+    several = len(names) > 1
+    # tyro drops the name of a subcommand that is the only one, so it is dropped here too.
+    target: Any = reduce(or_, choices) if several else choices[0]
+    return tyro.cli(
+        target,
+        args=list(words) if several else list(words[1:]),
+        prog="syncattn" if several else f"syncattn {names[0]}",
+        description=_DESCRIPTION if several else _COMMANDS[names[0]].description,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+    )
+
+
+def _compare(config: Any) -> int:
+    from rich.console import Console
+
+    from syncattn.benchmarks.compare import Comparison
+
     try:
         comparison = Comparison(config)
     except (ValueError, TypeError, OSError) as error:
@@ -96,6 +128,10 @@ def _compare(config: CompareConfig) -> int:
 
 
 def _generate(config: GenerateConfig) -> int:
+    from syncattn.benchmarks.runs import load_trained
+    from syncattn.models.quiet import quiet_transformers
+    from syncattn.models.text import generate_text
+
     try:
         with quiet_transformers():
             text = generate_text(
@@ -112,9 +148,58 @@ def _generate(config: GenerateConfig) -> int:
     return 0
 
 
-def _refuse(error: Exception) -> int:
+def _simulate(config: Any) -> int:
+    from syncattn.benchmarks.simulate import simulate
+
+    try:
+        paths = simulate(config)
+    except (ValueError, TypeError, OSError) as error:
+        return _refuse(error)
+    print("Written: " + ", ".join(str(path) for path in paths))
+    return 0
+
+
+def _device(config: Any) -> int:
+    from rich.console import Console
+
+    from syncattn.benchmarks.robustness import DeviceStudy
+    from syncattn.models.quiet import quiet_transformers
+
+    try:
+        with quiet_transformers():
+            study = DeviceStudy(config)
+    except (ValueError, TypeError, OSError) as error:
+        return _refuse(error)
+    study.run(Console())
+    return 0
+
+
+def _refuse(error: Exception | str) -> int:
     print(f"syncattn: error: {error}", file=sys.stderr)
     return 2
+
+
+# A new command is one entry here: what it does, where its dataclass is, what runs it.
+_COMMANDS = {
+    "compare": _Command(
+        "Train mechanisms on one text and compare what they learned.",
+        ("syncattn.benchmarks.compare", "CompareConfig"),
+        _compare,
+    ),
+    "generate": _Command(
+        "Continue a text with a trained model.", ("syncattn.cli", "GenerateConfig"), _generate
+    ),
+    "simulate": _Command(
+        "Simulate a population of oscillators and draw its synchronization transition.",
+        ("syncattn.benchmarks.simulate", "SimulateConfig"),
+        _simulate,
+    ),
+    "device": _Command(
+        "Run a trained model on imperfect oscillator hardware and draw what it costs.",
+        ("syncattn.benchmarks.robustness", "DeviceConfig"),
+        _device,
+    ),
+}
 
 
 if __name__ == "__main__":
