@@ -17,15 +17,6 @@ def unit(x):
     return x / x.norm(dim=-1, keepdim=True)
 
 
-def settled(x, h, time):
-    """Returns the exact flow on the sphere, from the half-angle law tan(θ/2) e^{-Kt}."""
-    K = h.norm(dim=-1, keepdim=True)
-    e = h / K
-    c = (x * e).sum(-1, keepdim=True)
-    q = torch.exp(-K * time)
-    return (2 * q * (x - c * e) + ((1 + c) - (1 - c) * q**2) * e) / ((1 + c) + (1 - c) * q**2)
-
-
 def integrate(x, h, time, steps=2000):
     """Returns the flow of dx/dt = (I - x xᵀ) h by the classical Runge–Kutta method."""
 
@@ -44,16 +35,16 @@ def integrate(x, h, time, steps=2000):
 @pytest.mark.parametrize("m", [2, 3, 8])
 def test_the_flow_follows_the_half_angle_law_to_the_equilibrium(m):
     h, start = normal(5, m), unit(normal(5, m, seed=1))
-    assert_same(integrate(start, h, 1.0, 400), settled(start, h, 1.0), 1e-8)
-    far = settled(start, h, 60.0 / h.norm(dim=-1).min().item())
+    assert_same(integrate(start, h, 1.0, 400), reference.settled(h, start, 1.0), 1e-8)
+    far = reference.settled(h, start, 60.0 / h.norm(dim=-1).min().item())
     assert_same(far, reference.equilibrium(h))
 
 
 def test_the_energy_falls_at_the_rate_of_the_squared_sine():
     h, x = normal(4, 3), unit(normal(4, 3, seed=1))
     dt = 1e-5
-    energy = [-(h * settled(x, h, t)).sum(-1) for t in (0.0, 2 * dt)]
-    now = settled(x, h, dt)
+    energy = [-(h * reference.settled(h, x, t)).sum(-1) for t in (0.0, 2 * dt)]
+    now = reference.settled(h, x, dt)
     K = h.norm(dim=-1)
     sine_squared = 1 - ((now * h).sum(-1) / K).square()
     assert_same((energy[1] - energy[0]) / (2 * dt), -K.square() * sine_squared, 1e-6)
@@ -82,6 +73,7 @@ def test_the_drive_is_the_coupled_sum_of_the_anchors():
         assert_same(total[0, 0, i], sum(W))
 
 
+# theory: OA-11
 def test_readout_by_hand():
     # One oscillator along the first axis; anchors at 0, 60 and 180 degrees.
     x = torch.tensor([[1.0, 0.0]], dtype=torch.float64)[None, None]
@@ -97,6 +89,19 @@ def whole(q, k, v, r, **options):
     return reference.oscillator_attention(q, k, v, r, scale=0.5, **options)
 
 
+def test_the_gain_of_the_readout_by_hand():
+    x = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)[:, None].expand(1, 2, 1, 2)
+    angle = torch.tensor([0.0, math.pi / 3, math.pi], dtype=torch.float64)
+    anchor = torch.stack([angle.cos(), angle.sin()], -1).expand(1, 2, 3, 2)
+    gain = torch.tensor([2.0, 0.5], dtype=torch.float64)
+    weights = reference.oscillator_attention_weights(x[:, :1].expand(1, 2, 1, 2), anchor,
+                                                     readout_gain=gain)  # fmt: skip
+    assert_same(weights[0, 0, 0], torch.tensor([3, 2, 0], dtype=torch.float64) / 5)
+    assert_same(weights[0, 1, 0], torch.tensor([1.5, 1.25, 0.5], dtype=torch.float64) / 3.25)
+    flat = reference.oscillator_attention_weights(x, anchor, readout_gain=0.0)
+    assert_same(flat, torch.full_like(flat, 1 / 3))
+
+
 @pytest.mark.parametrize("m", [2, 3, 8])
 @pytest.mark.parametrize("power", [1, 4])
 def test_turning_all_anchors_changes_nothing(m, power):
@@ -107,6 +112,7 @@ def test_turning_all_anchors_changes_nothing(m, power):
     assert_same(turned, whole(q, k, v, r, readout_power=power))
 
 
+# theory: OA-13
 @pytest.mark.parametrize(("m", "power", "rank"), [(2, 1, 3), (4, 1, 5), (2, 2, 5), (2, 4, 9)])
 def test_the_readout_has_the_rank_of_its_polynomial(m, power, rank):
     x, r = unit(normal(1, 1, 24, m)), unit(normal(1, 1, 24, m, seed=1))
@@ -117,6 +123,7 @@ def test_the_readout_has_the_rank_of_its_polynomial(m, power, rank):
     assert torch.linalg.matrix_rank(weights, rtol=1e-10) == rank
 
 
+# theory: OA-13
 def test_no_weight_exceeds_the_bound_of_the_mean_anchor():
     x, r = unit(normal(1, 1, 50, 3)), unit(normal(1, 1, 20, 3, seed=1))
     weights = reference.oscillator_attention_weights(x, r)
@@ -124,6 +131,28 @@ def test_no_weight_exceeds_the_bound_of_the_mean_anchor():
     assert (weights.amax(-1) <= bound + 1e-15).all()
     balanced = torch.cat([r, -r], 2)
     assert reference.oscillator_attention_weights(x, balanced).max() <= 2 / 40 + 1e-15
+
+
+# theory: OA-13
+@pytest.mark.parametrize("m", [2, 8])
+def test_a_moved_oscillator_moves_its_weights_no_further_than_the_bound(m):
+    x, r = unit(normal(1, 1, 200, m)), unit(normal(1, 1, 20, m, seed=1))
+    moved = unit(x + 0.3 * normal(1, 1, 200, m, seed=2))
+    before, after = (reference.oscillator_attention_weights(s, r) for s in (x, moved))
+    apart = (before - after).abs().sum(-1)
+    bound = 2 * (x - moved).norm(dim=-1) / (1 + (x * r.mean(2, keepdim=True)).sum(-1))
+    assert (apart <= bound).all()
+
+
+# theory: OA-13
+def test_affine_weights_of_a_circle_of_anchors_are_nearly_uniform():
+    # The deficit of entropy is at most 1 - ln 2, reached by anchors spread evenly.
+    angle = torch.arange(128, dtype=torch.float64) * 2 * math.pi / 128
+    anchor = torch.stack([angle.cos(), angle.sin()], -1)[None, None]
+    x = unit(normal(1, 1, 50, 2))
+    weights = reference.oscillator_attention_weights(x, anchor)
+    deficit = math.log(128) + (weights * weights.clamp(min=1e-300).log()).sum(-1)
+    assert_same(deficit, torch.full_like(deficit, 1 - math.log(2)), 1e-4)
 
 
 def test_no_drive_reads_out_uniformly_with_finite_gradients():
@@ -135,6 +164,7 @@ def test_no_drive_reads_out_uniformly_with_finite_gradients():
     assert gradient.isfinite().all()
 
 
+# theory: OA-3
 def test_two_dimensions_are_kuramoto_phases():
     q, k, v = normal(2, 2, 4, 4), normal(2, 2, 6, 4, seed=1), normal(2, 2, 6, 3, seed=2)
     phi = 3 * normal(1, 2, 6, seed=3)

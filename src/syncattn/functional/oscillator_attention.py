@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch.nn.functional import elu, relu, softplus
 
-from syncattn import _validation as check
-from syncattn import reference
-from syncattn._backends import choose_backend
-from syncattn._masks import Visibility
+from syncattn import kernels, reference
+from syncattn._backends import Requirement, choose_backend
 from syncattn._typing import AttentionMask, Bool, Float, Int, KeyMask, Keys, Queries, Tensor, Values
 from syncattn._typing import Weights as WeightMatrix
-from syncattn.functional.oscillators import at_least_float32
+from syncattn.functional.oscillator_inputs import (
+    COUPLINGS,
+    Anchors,
+    Coupling,
+    Gain,
+    Inputs,
+    Options,
+    checked,
+)
+from syncattn.functional.oscillator_prefix import prefix_readout
+from syncattn.functional.oscillator_settling import SettlingMode, settle
 
-Anchors = Float[Tensor, "*#batch keys oscillator_dim"]
-Coupling = str | Callable[[Tensor], Tensor]
-
-COUPLINGS: dict[str, Callable[[Tensor], Tensor]] = {
-    "softplus": softplus,
-    "relu": lambda score: relu(score) + 1e-3,
-    "elu": lambda score: elu(score) + 1,
-}
-"""Positive functions of the scaled inner product, by name."""
+__all__ = ["COUPLINGS", "oscillator_attention", "oscillator_attention_weights"]
 
 
 def oscillator_attention(
@@ -38,18 +37,27 @@ def oscillator_attention(
     is_causal: bool = False,
     scale: float | None = None,
     coupling: Coupling = "softplus",
+    row_gain: bool = False,
+    mode: SettlingMode | str = "equilibrium",
+    initial_oscillator: Float[Tensor, "*#batch #queries oscillator_dim"] | None = None,
     readout_power: int = 1,
+    readout_gain: Gain = 1.0,
+    anchor_bounded: bool = False,
+    legacy_padding: bool = False,
     backend: str = "auto",
 ) -> Float[Tensor, "batch heads queries value_dim"]:
-    r"""Returns the values read out by free oscillators at equilibrium among fixed anchors.
+    r"""Returns the values read out by free oscillators that settled among fixed anchors.
 
     .. math::
-        h_i = \sum_j \sigma(s\, q_i \cdot k_j)\, r_j, \qquad x_i = h_i / |h_i|, \qquad
-        o_i = \frac{\sum_j (1 + x_i \cdot r_j)^p v_j}{\sum_j (1 + x_i \cdot r_j)^p}
+        h_i = \sum_j \sigma(s\, q_i \cdot k_j)\, r_j, \qquad
+        \dot x_i = (I - x_i x_i^\top) h_i \to h_i / |h_i|, \qquad
+        o_i = \frac{\sum_j [1 + g\, x_i \cdot r_j]_+^p v_j}{\sum_j [1 + g\, x_i \cdot r_j]_+^p}
 
     The paper calls the anchors :math:`r_j` queries; here the free oscillator :math:`x_i` belongs
-    to the querying token. Time is quadratic in the length; the reference holds a few (L, S)
-    matrices.
+    to the querying token. Time is quadratic in the length. The read-out of ``readout_power=1`` is
+    linear in it wherever no weight can be negative: at equilibrium, with `anchor_bounded` and
+    :math:`0 \le g \le 1`, without `attn_mask`; a gain that is a tensor is looked at on the CPU
+    alone.
 
     Args:
         query: ``(batch, heads, queries, dim)``; float64, float32, bfloat16 or float16.
@@ -64,54 +72,48 @@ def oscillator_attention(
         scale: :math:`s`; the default is ``dim ** -0.5``.
         coupling: ``"softplus"``, ``"relu"`` (plus 1e-3), ``"elu"`` (plus 1), or a function to
             positive numbers.
+        row_gain: Divide the couplings of a row by their sum. The equilibrium stays; the rate of
+            settling becomes the order parameter of the weighted anchors, at most 1.
+        mode: ``"equilibrium"``, ``"settle(time)"`` (the exact flow), ``"euler(num_steps, step)"``
+            or ``"ode(time)"``; see `settling_mode`.
+        initial_oscillator: Where the oscillators begin, broadcastable to (batch, heads, queries,
+            oscillator_dim), of any length but 0. The default is `initial_oscillators`: uniform on
+            the sphere and the same in every call. No part of the equilibrium.
         readout_power: :math:`p`: 1 (affine), 2 or 4.
-        backend: ``"auto"`` or ``"reference"``.
+        readout_gain: :math:`g`, one number or one per head. At most 1 keeps every weight positive;
+            above 1 a row may be sharper, and sparse.
+        anchor_bounded: True when the caller vouches for norms of at most 1, which the linear
+            read-out needs; else anchors of length 0 are refused where looking is free.
+        legacy_padding: Read padded keys out, uncoupled as they are, like the published code.
+        backend: ``"auto"``, ``"blockwise"`` (memory linear in the length; named couplings), or
+            ``"reference"`` (a few matrices of all pairs).
 
     Returns:
         The output in the dtype of `value`; 0 in rows that see nothing.
 
     Raises:
         TypeError: If an argument has the wrong type or dtype.
-        ValueError: If shapes do not fit, an anchor has length 0, or values are not finite.
+        ValueError: If shapes do not fit, an anchor has length 0, values are not finite, or an Euler
+            step is too long for the drive.
+        ImportError: If `mode` needs torchdiffeq and it is not installed.
+        BackendUnavailableError: If the backend asked for cannot run this call.
 
     References:
         | Attention by Synchronization in Coupled Oscillator Networks (arXiv 2606.12059)
     """
-    visibility, scale, sigma = _checked(
-        query, key, anchor, attn_mask=attn_mask, key_mask=key_mask, cu_seqlens=cu_seqlens,
-        is_causal=is_causal, scale=scale, coupling=coupling, readout_power=readout_power,
+    options = Options(
+        attn_mask, key_mask, cu_seqlens, is_causal, scale, coupling, row_gain, mode,
+        initial_oscillator, readout_power, readout_gain, anchor_bounded, legacy_padding,
     )  # fmt: skip
-    check.require_tensor(value, "value", "batch heads keys value_dim")
-    for axis, name in ((0, "sequences in the batch"), (1, "heads"), (2, "keys")):
-        check.require_same(key, "key", value, "value", axis, name)
-    check.require_together({"query": query, "key": key, "value": value, "anchor": anchor})
-    choose_backend("oscillator_attention", backend, {"reference": ()})
-    query, key, value, anchor = _blanked(query, key, value, anchor, visibility)
-    out = reference.oscillator_attention(
-        at_least_float32(query),
-        at_least_float32(key),
-        at_least_float32(value),
-        at_least_float32(anchor),
-        scale=scale,
-        coupling=sigma,
-        readout_power=readout_power,
-        mask=visibility.dense(query.device),
-    )
-    return out.to(value.dtype)
+    inputs = checked(query, key, value, anchor, options)
+    backend = chosen(inputs, backend)
+    with torch.autocast(query.device.type, enabled=False):
+        x, _, _ = settled_inputs(inputs, backend)
+        return readout(x, inputs, backend).to(value.dtype)
 
 
 def oscillator_attention_weights(
-    query: Queries,
-    key: Keys,
-    anchor: Anchors,
-    *,
-    attn_mask: AttentionMask | None = None,
-    key_mask: KeyMask | None = None,
-    cu_seqlens: Int[Tensor, " ends"] | None = None,
-    is_causal: bool = False,
-    scale: float | None = None,
-    coupling: Coupling = "softplus",
-    readout_power: int = 1,
+    query: Queries, key: Keys, anchor: Anchors, **options: Any
 ) -> tuple[
     WeightMatrix,
     Float[Tensor, "batch heads queries"],
@@ -126,101 +128,121 @@ def oscillator_attention_weights(
         query: See `oscillator_attention`.
         key: See `oscillator_attention`.
         anchor: See `oscillator_attention`.
-        attn_mask: See `oscillator_attention`.
-        key_mask: See `oscillator_attention`.
-        cu_seqlens: See `oscillator_attention`.
-        is_causal: See `oscillator_attention`.
-        scale: See `oscillator_attention`.
-        coupling: See `oscillator_attention`.
-        readout_power: See `oscillator_attention`.
+        **options: Its other keywords, without `backend`.
 
     Returns:
-        The weights (rows sum to 1), the order parameter in [0, 1], and whether the settled
-        oscillator lies within a quarter turn of the anchor.
+        The weights (rows sum to 1), the order parameter in [0, 1] (NaN in rows that see nothing),
+        and whether the settled oscillator lies within a quarter turn of the anchor.
     """
-    visibility, scale, sigma = _checked(
-        query, key, anchor, attn_mask=attn_mask, key_mask=key_mask, cu_seqlens=cu_seqlens,
-        is_causal=is_causal, scale=scale, coupling=coupling, readout_power=readout_power,
-    )  # fmt: skip
-    query, key, _, anchor = _blanked(query, key, None, anchor, visibility)
-    query, key, anchor = (at_least_float32(x) for x in (query, key, anchor))
-    mask = visibility.dense(query.device)
-    h, total = reference.drive(query, key, anchor, scale=scale, coupling=sigma, mask=mask)
-    x = reference.equilibrium(h)
-    weights = reference.oscillator_attention_weights(
-        x, anchor, readout_power=readout_power, mask=mask
-    )
-    rho = h.norm(dim=-1) / total.clamp(min=torch.finfo(total.dtype).tiny)
-    near = x @ anchor.mT > 0
-    return weights, rho, near if mask is None else near & mask
-
-
-def _checked(
-    query: Tensor,
-    key: Tensor,
-    anchor: Tensor,
-    *,
-    attn_mask: Tensor | None,
-    key_mask: Tensor | None,
-    cu_seqlens: Tensor | None,
-    is_causal: bool,
-    scale: float | None,
-    coupling: Coupling,
-    readout_power: int,
-) -> tuple[Visibility, float, Callable[[Tensor], Tensor]]:
-    check.require_tensor(query, "query", "batch heads queries dim")
-    check.require_tensor(key, "key", "batch heads keys dim")
-    check.require_tensor(anchor, "anchor", "batch heads keys oscillator_dim")
-    for axis, name in ((0, "sequences in the batch"), (1, "heads"), (-1, "coordinates")):
-        check.require_same(query, "query", key, "key", axis, name)
-    for axis, name in ((1, "heads"), (2, "keys")):
-        check.require_same(key, "key", anchor, "anchor", axis, name)
-    if anchor.shape[0] not in {1, key.shape[0]}:
-        raise ValueError(
-            f"`anchor` must have one batch for all or {key.shape[0]}, as many as `key`; got "
-            f"{anchor.shape[0]}, shape {tuple(anchor.shape)}. Drop or expand its first axis."
-        )
-    check.require_choice(readout_power, "readout_power", (1, 2, 4))
-    if scale is not None:
-        check.require_number(scale, "scale")
-    if isinstance(coupling, str):
-        check.require_choice(coupling, "coupling", COUPLINGS)
-    visibility = check.require_visibility(
-        query, key, attn_mask=attn_mask, key_mask=key_mask, cu_seqlens=cu_seqlens,
-        is_causal=is_causal,
-    )  # fmt: skip
-    sigma = COUPLINGS[coupling] if isinstance(coupling, str) else coupling
-    return visibility, query.shape[-1] ** -0.5 if scale is None else scale, sigma
-
-
-def _blanked(
-    query: Tensor, key: Tensor, value: Tensor | None, anchor: Tensor, visibility: Visibility
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Returns the inputs with padded keys set to 0, so that nothing stored there can leak."""
-    _require_length(anchor, visibility)
-    seen = visibility.seen_keys()
+    inputs = checked(query, key, None, anchor, Options(**options))
+    with torch.autocast(query.device.type, enabled=False):
+        x, h, total = settled_inputs(inputs, "reference")
+        mask = inputs.readable.dense(x.device)
+        weights = reference.oscillator_attention_weights(
+            x, inputs.anchor, readout_power=inputs.options.readout_power, readout_gain=inputs.gain,
+            mask=mask,
+        )  # fmt: skip
+        near = x @ inputs.anchor.mT > 0
+    rho = torch.linalg.vector_norm(h, dim=-1) / _positive(total)
+    seen = inputs.visibility.dense(x.device)
     if seen is not None:
-        key, anchor = torch.where(seen, key, 0.0), torch.where(seen, anchor, 0.0)
-        value = None if value is None else torch.where(seen, value, 0.0)
-    if visibility.key_mask is not None and visibility.num_queries == visibility.num_keys:
-        query = torch.where(visibility.key_mask[:, None, :, None], query, 0.0)
-    named = {"query": query, "key": key, "anchor": anchor}
-    for name, tensor in named.items():
-        check.require_finite(tensor, name)
-    if value is not None:
-        check.require_finite(value, "value")
-    return query, key, key if value is None else value, anchor
+        rho = torch.where(seen.any(-1), rho, torch.nan)
+    return weights, rho.clamp(max=1), near if mask is None else near & mask
 
 
-def _require_length(anchor: Tensor, visibility: Visibility) -> None:
-    """Refuses anchors of length 0 where looking is free: they pull nowhere and read 1 always."""
-    if torch.compiler.is_compiling() or anchor.device.type != "cpu":
-        return
-    short = (anchor.detach() == 0).all(-1, keepdim=True)
-    seen = visibility.seen_keys()
-    count = int((short if seen is None else short & seen).sum())
-    if count:
-        raise ValueError(
-            f"`anchor` must have vectors of length above 0; got {count} of length 0. "
-            f"Draw them from a normal distribution, or hide those keys with a mask."
+def oscillator_couplings(
+    query: Queries, key: Keys, value: Values, anchor: Anchors, **options: Any
+) -> tuple[WeightMatrix, Anchors, Values, Bool[Tensor, "*#batch queries keys"] | None]:
+    """Returns the couplings of all pairs, and anchors, values and mask, at least in float32.
+
+    Args:
+        query: See `oscillator_attention`.
+        key: See `oscillator_attention`.
+        value: See `oscillator_attention`.
+        anchor: See `oscillator_attention`.
+        **options: Its other keywords, without `backend`.
+
+    Returns:
+        The couplings, 0 where no link is and rows divided by their sum under `row_gain`; anchors
+        and values, 0 where hidden; who reads whom, None for everybody everyone.
+    """
+    inputs = checked(query, key, value, anchor, Options(**options))
+    assert inputs.value is not None
+    with torch.autocast(query.device.type, enabled=False):
+        W = inputs.sigma(inputs.scale * inputs.query @ inputs.key.mT)
+    mask = inputs.visibility.dense(W.device)
+    W = W if mask is None else torch.where(mask, W, 0.0)
+    if inputs.options.row_gain:
+        W = W / _positive(W.sum(-1, keepdim=True))
+    return W, inputs.anchor, inputs.value, inputs.readable.dense(W.device)
+
+
+def chosen(inputs: Inputs, backend: str) -> str:
+    """Returns the backend to run.
+
+    Args:
+        inputs: The checked arguments.
+        backend: The name asked for, or ``"auto"``.
+
+    Raises:
+        BackendUnavailableError: If the backend asked for cannot run this call.
+    """
+    named = inputs.options.coupling in kernels.COUPLING_KINDS
+    return choose_backend(
+        "oscillator_attention",
+        backend,
+        {"blockwise": (Requirement("`coupling` is given by name", named),), "reference": ()},
+    )
+
+
+def settled_inputs(inputs: Inputs, backend: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the settled oscillators, their drive without row gain, and their total coupling.
+
+    Args:
+        inputs: The checked arguments.
+        backend: The backend chosen.
+    """
+    h, total = _drive(inputs, backend)
+    pull = h / _positive(total)[..., None] if inputs.options.row_gain else h  # theory: OA-5
+    return settle(pull, inputs.mode, inputs.initial()), h, total
+
+
+def readout(x: Tensor, inputs: Inputs, backend: str) -> Tensor:
+    """Returns the values read out by settled oscillators.
+
+    Args:
+        x: ``(batch, heads, queries, oscillator_dim)``.
+        inputs: The checked arguments.
+        backend: The backend chosen; ``"reference"`` forms the matrix of weights.
+    """
+    assert inputs.value is not None
+    power, seen, gain = inputs.options.readout_power, inputs.readable, inputs.gain
+    anchor, value = inputs.anchor, inputs.value
+    if backend == "reference":
+        weights = reference.oscillator_attention_weights(
+            x, anchor, readout_power=power, readout_gain=gain, mask=seen.dense(x.device)
         )
+        return weights @ value
+    if power == 1 and seen.attn_mask is None and inputs.positive:
+        return prefix_readout(x, anchor, value, gain=gain, visibility=seen)
+    g = gain[:, None, None] if isinstance(gain, Tensor) else gain
+    return kernels.oscillator_readout(g * x, anchor, value, readout_power=power, visibility=seen)
+
+
+def _drive(inputs: Inputs, backend: str) -> tuple[Tensor, Tensor]:
+    """Returns the drive of every free oscillator and its total coupling."""
+    options = inputs.options
+    if backend == "blockwise" and isinstance(options.coupling, str):
+        return kernels.oscillator_drive(
+            inputs.query, inputs.key, inputs.anchor, scale=inputs.scale, coupling=options.coupling,
+            visibility=inputs.visibility,
+        )  # fmt: skip
+    return reference.drive(
+        inputs.query, inputs.key, inputs.anchor, scale=inputs.scale, coupling=inputs.sigma,
+        mask=inputs.visibility.dense(inputs.query.device),
+    )  # fmt: skip
+
+
+def _positive(total: Tensor) -> Tensor:
+    # Far below any coupling, far above what would overflow in a gradient.
+    return total.clamp(min=1e-20)

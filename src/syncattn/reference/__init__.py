@@ -14,6 +14,7 @@ from syncattn.reference.oscillator_attention import (
     equilibrium,
     oscillator_attention,
     oscillator_attention_weights,
+    settled,
 )
 from syncattn.reference.selective_synchronization import (
     PAPER_EPSILON,
@@ -38,6 +39,7 @@ __all__ = [
     "paper_synchronization",
     "row_order_parameter",
     "selective_synchronization",
+    "settled",
     "synchronization",
     "synchronization_weights",
 ]

@@ -7,6 +7,8 @@ from torch.nn.functional import softplus
 
 from syncattn._typing import Bool, Float, Tensor
 
+Gain = Float[Tensor, " heads"] | float
+
 
 def drive(
     query: Float[Tensor, "batch heads queries dim"],
@@ -34,10 +36,10 @@ def drive(
     Returns:
         The drive :math:`h_i` and the row sum :math:`\sum_j W_{ij}`.
     """
-    W = coupling(scale * query @ key.mT)
+    W = coupling(scale * query @ key.mT)  # theory: OA-1
     if mask is not None:
         W = torch.where(mask, W, 0.0)
-    h = W @ anchor
+    h = W @ anchor  # theory: OA-2
     return h, W.sum(-1)
 
 
@@ -53,7 +55,36 @@ def equilibrium(
     Returns:
         The settled oscillators, unit vectors wherever the drive exceeds `eps`.
     """
+    # theory: OA-4
     return drive / torch.linalg.vector_norm(drive, dim=-1, keepdim=True).clamp(min=eps)
+
+
+def settled(
+    drive: Float[Tensor, "*batch oscillator_dim"],
+    initial: Float[Tensor, "*batch oscillator_dim"],
+    time: float,
+) -> Float[Tensor, "*batch oscillator_dim"]:
+    r"""Returns where the flow :math:`\dot x = (I - x x^\top) h` is at a time, exactly.
+
+    .. math::
+        x(t) = \frac{2 q (x_0 - c\, e) + \big((1 + c) - (1 - c) q^2\big) e}
+                    {(1 + c) + (1 - c) q^2},
+        \qquad e = h / |h|, \; c = x_0 \cdot e, \; q = e^{-|h| t}
+
+    Args:
+        drive: :math:`h`, not 0.
+        initial: :math:`x_0`, unit vectors other than :math:`-e`.
+        time: :math:`t \ge 0`, in the inverse unit of the couplings.
+
+    Returns:
+        Unit vectors.
+    """
+    K = torch.linalg.vector_norm(drive, dim=-1, keepdim=True)
+    e = drive / K
+    c = (initial * e).sum(-1, keepdim=True)
+    q = torch.exp(-K * time)
+    # theory: OA-6
+    return (2 * q * (initial - c * e) + ((1 + c) - (1 - c) * q**2) * e) / ((1 + c) + (1 - c) * q**2)
 
 
 def oscillator_attention_weights(
@@ -61,23 +92,26 @@ def oscillator_attention_weights(
     anchor: Float[Tensor, "*#batch keys oscillator_dim"],
     *,
     readout_power: int = 1,
+    readout_gain: Gain = 1.0,
     mask: Bool[Tensor, "*#batch #queries #keys"] | None = None,
 ) -> Float[Tensor, "batch heads queries keys"]:
     r"""Returns the read-out of settled oscillators, rows that sum to 1.
 
-    .. math:: a_{ij} = \frac{(1 + x_i \cdot r_j)^p}{\sum_k (1 + x_i \cdot r_k)^p}
+    .. math:: a_{ij} = \frac{[1 + g\, x_i \cdot r_j]_+^p}{\sum_k [1 + g\, x_i \cdot r_k]_+^p}
 
     Args:
         oscillator: :math:`x_i`.
         anchor: :math:`r_j`.
         readout_power: :math:`p \ge 1`; 1 is affine.
+        readout_gain: :math:`g`, one number or one per head.
         mask: True where oscillator i reads anchor j.
 
     Returns:
         The weights; a row that reads nothing is 0.
     """
-    affinity = (1 + oscillator @ anchor.mT).clamp(min=0)
-    a = affinity**readout_power
+    g = readout_gain[:, None, None] if isinstance(readout_gain, Tensor) else readout_gain
+    affinity = (1 + g * oscillator @ anchor.mT).clamp(min=0)
+    a = affinity**readout_power  # theory: OA-11
     if mask is not None:
         a = torch.where(mask, a, 0.0)
     total = a.sum(-1, keepdim=True)
@@ -93,6 +127,7 @@ def oscillator_attention(
     scale: float,
     coupling: Callable[[Tensor], Tensor] = softplus,
     readout_power: int = 1,
+    readout_gain: Gain = 1.0,
     mask: Bool[Tensor, "*#batch #queries #keys"] | None = None,
 ) -> Float[Tensor, "batch heads queries value_dim"]:
     """Returns the values read out by oscillators settled among their anchors.
@@ -105,6 +140,7 @@ def oscillator_attention(
         scale: Factor of the inner product of query and key.
         coupling: Positive function of the scaled inner product.
         readout_power: Power of the read-out.
+        readout_gain: Gain of the read-out, one number or one per head.
         mask: True where oscillator i sees anchor j.
 
     Returns:
@@ -112,4 +148,7 @@ def oscillator_attention(
     """
     h, _ = drive(query, key, anchor, scale=scale, coupling=coupling, mask=mask)
     x = equilibrium(h)
-    return oscillator_attention_weights(x, anchor, readout_power=readout_power, mask=mask) @ value
+    a = oscillator_attention_weights(
+        x, anchor, readout_power=readout_power, readout_gain=readout_gain, mask=mask
+    )
+    return a @ value
