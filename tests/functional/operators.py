@@ -223,6 +223,7 @@ def _frustrated(delays, harmonics, exclude_self, width=4):
         )  # fmt: skip
 
     def supports(backend, scene):
+        # The dense form promises every scene, like the definition.
         if backend != "sdpa" or delays == 1:
             return True
         strict = scene.is_causal and exclude_self
@@ -230,7 +231,7 @@ def _frustrated(delays, harmonics, exclude_self, width=4):
         return delays == 2 and scene.allowed is None and (strict or unordered)
 
     return Operator(
-        backends=("sdpa", "reference") if delays < 3 and exclude_self else ("reference",),
+        backends=("sdpa", "dense", "reference") if delays < 3 and exclude_self else ("dense",),
         draw=draw,
         call=call,
         define=define,

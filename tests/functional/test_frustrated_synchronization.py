@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from syncattn import BackendUnavailableError, functional
-from tests.conformance import SCENES, Conformance, Scene, gradients
+from tests.conformance import SCENES, Conformance, Scene, gradients, plain_form
 from tests.functional.operators import (
     FRUSTRATED,
     INCLUSIVE_FRUSTRATED,
@@ -10,7 +10,7 @@ from tests.functional.operators import (
     LATE_FRUSTRATED,
     UNDELAYED_FRUSTRATED,
 )
-from tests.tolerance import assert_same
+from tests.tolerance import assert_as_exact, assert_same
 
 
 class TestFrustratedSynchronization(Conformance):
@@ -25,7 +25,7 @@ class TestUndelayedFrustratedSynchronization(Conformance):
     operator = UNDELAYED_FRUSTRATED
 
 
-BOTH = pytest.mark.parametrize("backend", ["sdpa", "reference"])
+BOTH = pytest.mark.parametrize("backend", ["sdpa", "dense", "reference"])
 
 
 def kernel(inputs, amplitude, frustration):
@@ -42,7 +42,7 @@ def kernel(inputs, amplitude, frustration):
 @pytest.mark.parametrize("is_causal", [False, True])
 def test_the_simplest_kernel_is_kuramoto_attention(backend, is_causal):
     inputs = KURAMOTO.inputs(Scene("plain"))
-    expected = KURAMOTO.call(inputs, backend, is_causal=is_causal)
+    expected = KURAMOTO.call(inputs, "reference", is_causal=is_causal)
     simplest = kernel(inputs, [[1.0]], [[0.0]])
     assert_same(FRUSTRATED.call(simplest, backend, is_causal=is_causal), expected)
     undelayed = kernel(inputs, [[1.0, 0.0], [0.0, 0.0]], [[0.0, 1.0], [2.0, 3.0]])
@@ -144,7 +144,7 @@ def test_auto_falls_back_and_the_fast_form_says_why_it_cannot():
 
 def test_a_single_token_with_a_delay_stays():
     inputs = FRUSTRATED.inputs(Scene("one", 1, 1, 1))
-    for backend in ("sdpa", "reference"):
+    for backend in ("sdpa", "dense", "reference"):
         assert not FRUSTRATED.call(inputs, backend, is_causal=True).any()
 
 
@@ -180,3 +180,103 @@ def test_the_fast_form_takes_inclusive_masks_without_order(name):
     ours, theirs = gradients(fast, inputs), gradients(exact, inputs)
     for input_name in inputs:
         assert_same(ours[input_name], theirs[input_name], 1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
+def test_every_mask_in_every_precision(scene, dtype):
+    backend = "sdpa" if FRUSTRATED.supports("sdpa", scene) else "dense"
+    inputs, rows = FRUSTRATED.inputs(scene, dtype=dtype), scene.rows()
+    out = FRUSTRATED.call(inputs, backend, **scene.visibility()) * rows
+    wide = {name: x.detach().double().requires_grad_() for name, x in inputs.items()}
+    exact, plain = (
+        FRUSTRATED.exact(wide, scene) * rows,
+        plain_form(FRUSTRATED, inputs, scene, dtype),
+    )
+    assert_as_exact(out, exact, plain * rows)
+    found, expected = gradients(out, inputs), gradients(exact, wide)
+    roughly = gradients(plain * rows, inputs)
+    for name in inputs:
+        assert_as_exact(found[name], expected[name], roughly[name], factor=3.0)
+
+
+@BOTH
+def test_a_delay_is_a_frustration_set_by_the_data(backend):
+    scene = Scene("causal", 1, 9, 9, True)
+    inputs = FRUSTRATED.inputs(scene)
+    theta = 4 * inputs["query_phase"].detach()
+    inputs |= {"query_phase": theta, "key_phase": theta}
+    delayed = kernel(inputs, [[0.0], [1.0]], [[0.0], [0.3]])
+    out = FRUSTRATED.call(delayed, backend, is_causal=True)
+    weights = functional.kuramoto_attention_weights(
+        theta, theta, inputs["query_gate"], inputs["key_gate"], is_causal=True,
+        natural_frequency=inputs["natural_frequency"],
+    )  # fmt: skip
+    transition, _ = functional.phase_transition(theta)
+    frustration = 0.3 + transition[:, :, None]
+    phi = theta[:, :, None] - theta[:, :, :, None]
+    expected = (weights[..., None] * (phi + frustration).sin()).sum(-2)
+    assert_same(out, expected, 1e-12)
+
+
+@BOTH
+def test_a_sink_only_weakens(backend):
+    inputs = FRUSTRATED.inputs(Scene("plain"))
+    plain = FRUSTRATED.call(inputs, backend, is_causal=True)
+    options = {"is_causal": True, "natural_frequency": inputs["natural_frequency"]}
+    tensors = [inputs[n] for n in ("query_phase", "key_phase", "query_gate", "key_gate")]
+    sink = torch.tensor([0.5, -1.0], dtype=torch.float64)
+    kept = functional.kuramoto_attention_weights(*tensors, sink=sink, **options).sum(-1)
+    found = functional.frustrated_synchronization(
+        *tensors, harmonic_amplitude=inputs["harmonic_amplitude"], sink=sink,
+        frustration=inputs["frustration"], backend=backend, **options,
+    )  # fmt: skip
+    assert ((kept < 1) & (kept >= 0)).all()
+    assert_same(found, kept[..., None] * plain)
+
+
+@BOTH
+def test_a_sink_has_the_gradient_of_the_definition(backend):
+    inputs = FRUSTRATED.inputs(Scene("plain"))
+    sink = torch.tensor([0.5, -1.0], dtype=torch.float64, requires_grad=True)
+    gradient = []
+    for name in (backend, "reference"):
+        out = functional.frustrated_synchronization(
+            *(inputs[n] for n in ("query_phase", "key_phase", "query_gate", "key_gate")),
+            harmonic_amplitude=inputs["harmonic_amplitude"], frustration=inputs["frustration"],
+            natural_frequency=inputs["natural_frequency"], sink=sink, is_causal=True, backend=name,
+        )  # fmt: skip
+        gradient.append(torch.autograd.grad(out.square().sum(), sink)[0])
+    assert gradient[1].any()
+    assert_same(*gradient)
+
+
+def test_few_queries_with_a_delay_see_no_future():
+    inputs = FRUSTRATED.inputs(Scene("few", 1, 3, 8))
+    before = FRUSTRATED.call(inputs, "sdpa", is_causal=True)
+    for place in (5, 6, 7):
+        changed = dict(inputs)
+        for name in FRUSTRATED.on_keys:
+            changed[name] = inputs[name].detach().clone()
+            changed[name][:, :, place] += 1.0
+        after = FRUSTRATED.call(changed, "sdpa", is_causal=True)
+        assert torch.equal(after[:, :, : place - 5], before[:, :, : place - 5])
+        assert not torch.equal(after[:, :, place - 5 :], before[:, :, place - 5 :])
+
+
+def test_no_token_hears_its_future_by_any_gradient():
+    # Jacobian by blocks: the increment of t must not depend on anything after t.
+    for delays, exclude_self in ((2, True), (3, True), (2, False)):
+        theta = torch.randn(1, 2, 6, 4, dtype=torch.float64)
+        tensors = torch.randn(2, delays, 2, 4, dtype=torch.float64)
+
+        def function(theta, tensors=tensors, exclude_self=exclude_self):
+            return functional.frustrated_synchronization(
+                theta, theta, harmonic_amplitude=tensors, frustration=tensors, is_causal=True,
+                exclude_self=exclude_self,
+            )  # fmt: skip
+
+        jacobian = torch.autograd.functional.jacobian(function, theta)
+        influence = jacobian.abs().amax((0, 1, 3, 4, 5, 7))
+        assert not influence.triu(1).any()
+        assert (influence.tril(-1).sum(-1)[1:] > 0).all()

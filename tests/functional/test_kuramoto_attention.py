@@ -1,3 +1,5 @@
+import inspect
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -105,3 +107,74 @@ def test_dense_weights_are_those_of_the_operator():
     weights = KURAMOTO.weights(inputs, is_causal=True)
     expected = reference.kuramoto_attention(weights, inputs["query_phase"], inputs["key_phase"])
     assert_same(KURAMOTO.call(inputs, "sdpa", is_causal=True), expected)
+
+
+@BOTH
+def test_a_sink_is_one_number_or_one_for_each_head(backend):
+    inputs = KURAMOTO.inputs(Scene("plain"))
+    tensors = [inputs[n] for n in ("query_phase", "key_phase", "query_gate", "key_gate")]
+    each = torch.tensor([0.5, 0.5], dtype=torch.float64)
+    options = {"is_causal": True, "backend": backend}
+    one, two = (functional.kuramoto_attention(*tensors, sink=b, **options) for b in (0.5, each))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, functional.kuramoto_attention(*tensors, **options))
+    assert not one[:, :, 0].any()
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5])
+def test_the_scale_does_not_reach_the_sink(scale):
+    inputs = KURAMOTO.inputs(Scene("plain"))
+    tensors = [inputs[n] for n in ("query_phase", "key_phase", "query_gate", "key_gate")]
+    options = {"sink": 1.0, "scale": scale, "is_causal": True}
+    out = functional.kuramoto_attention(*tensors, **options)
+    assert_same(out, functional.kuramoto_attention(*tensors, backend="reference", **options))
+
+
+def test_a_bad_sink_is_refused():
+    theta = torch.randn(1, 2, 3, 4)
+    for sink, message in (
+        (torch.zeros(3), "as many heads"), (float("nan"), "`sink` must be finite"),
+        (torch.full((2,), torch.inf), "`sink` must be finite"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            # Without the typing hook, which would speak first.
+            inspect.unwrap(functional.kuramoto_attention)(theta, theta, sink=sink)
+
+
+@BOTH
+def test_ten_thousand_tokens_away_the_drift_is_exact(backend):
+    generator = torch.Generator().manual_seed(4)
+    theta = torch.randn(1, 1, 10_001, 4, generator=generator).bfloat16()
+    omega = functional.rotary_drift(4, base=100.0)
+    few, options = theta[:, :, -3:], {"is_causal": True, "scale": 3.0, "backend": backend}
+    allowed = torch.zeros(3, 10_001, dtype=torch.bool)
+    # A near token and two far ones, which only the drift tells apart.
+    allowed[:, [0, 17, 9_990]] = True
+    exact = functional.kuramoto_attention(
+        few.double(), theta.double(), natural_frequency=omega.double(), attn_mask=allowed,
+        **options,
+    )  # fmt: skip
+    found = functional.kuramoto_attention(
+        few, theta, natural_frequency=omega, attn_mask=allowed, **options
+    )
+    assert found.dtype == torch.bfloat16
+    assert (found.double() - exact).abs().max() <= 2**-8 * exact.abs().max()
+    wide = functional.kuramoto_attention(
+        few.float(), theta.float(), natural_frequency=omega, attn_mask=allowed, **options
+    )
+    assert (wide.double() - exact).abs().max() <= 2e-6
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_whole_turns_of_the_frequency_change_nothing(backend, dtype):
+    theta = torch.randn(1, 1, 40, 4, dtype=dtype)
+    omega = torch.randn(4, dtype=torch.float64)
+    turned = omega + 2 * torch.pi * torch.tensor([1, -2, 3, 0], dtype=torch.float64)
+    outs = [
+        functional.kuramoto_attention(
+            theta, theta, natural_frequency=x, is_causal=True, backend=backend
+        ).float()
+        for x in (omega, turned)
+    ]
+    assert (outs[0] - outs[1]).abs().max() < (2e-6 if dtype == torch.float32 else 2**-7)

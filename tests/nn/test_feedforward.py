@@ -21,16 +21,32 @@ def test_whole_turns_change_nothing(layer):
     assert_same(module(turned), module(phase), 1e-11)
 
 
-def test_mean_field_by_complex_numbers():
-    module, theta = MeanFieldCoupling(4, 6).double(), torch.randn(2, 3, 4, dtype=torch.float64)
+@pytest.mark.parametrize("gated", [True, False])
+def test_mean_field_by_complex_numbers(gated):
+    module = MeanFieldCoupling(4, 6, gated=gated).double()
+    theta = torch.randn(2, 3, 4, dtype=torch.float64)
     feature = torch.cat([theta.cos(), theta.sin()], -1)
-    gate = silu(module.gate_proj(feature))
+    gate = silu(module.gate_proj(feature)) if gated else 1.0
     u, v = module.mode_proj.weight.chunk(2, -1)
     # Re Z = Σ (u cos θ + v sin θ) is the real part of (u - iv) e^{iθ}.
     z = torch.exp(1j * theta) @ torch.complex(u, -v).mT
     real, imaginary = module.down_proj.weight.chunk(2, 0)
     field = (gate * z) @ torch.complex(real, imaginary).mT
     assert_same(module(theta), (torch.exp(-1j * theta) * field).imag)
+
+
+def test_one_angle_added_to_all_oscillators_leaves_the_ungated_field_as_it_is():
+    module = MeanFieldCoupling(4, 6, gated=False).double()
+    theta = torch.randn(2, 3, 4, dtype=torch.float64)
+    assert_same(module(theta + 0.7), module(theta))
+    assert module(theta).any()
+
+
+def test_the_phase_feed_forward_by_hand():
+    module, theta = PhaseSwiGLU(4, 6), torch.randn(2, 3, 4)
+    x = torch.cat([theta.cos(), theta.sin()], -1)
+    w1, w2, w3 = (p.weight for p in (module.gate_proj, module.up_proj, module.down_proj))
+    torch.testing.assert_close(module(theta), (silu(x @ w1.T) * (x @ w2.T)) @ w3.T)
 
 
 @pytest.mark.parametrize("layer", [SwiGLU, PhaseSwiGLU, MeanFieldCoupling])

@@ -38,6 +38,25 @@ def test_the_step_scales_the_increment():
     torch.testing.assert_close(half[..., 4:], 0.5 * whole[..., 4:])
 
 
+def test_the_initial_step_is_kept_by_a_reset():
+    module = KuramotoAttention(8, 2, step_size=0.25)
+    assert (module.step_size == 0.25).all()
+    module.reset_parameters()
+    assert (module.step_size == 0.25).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"gate": "static", "sink": "learned"}])
+def test_token_by_token_is_the_full_pass(options):
+    module = KuramotoAttention(8, 2, **options).double()
+    phase = torch.randn(2, 7, 8, dtype=torch.float64)
+    first, state = module.step(phase[:, :4])
+    second, state = module.step(phase[:, 4:5], state)
+    third, state = module.step(phase[:, 5:], state)
+    expected = module(phase, is_causal=True)
+    torch.testing.assert_close(torch.cat([first, second, third], 1), expected)
+    assert state.length == 7
+
+
 def test_no_position_leaves_tokens_without_order():
     module = KuramotoAttention(8, 2, drift_base=None)
     phase, order = torch.randn(1, 6, 8), torch.randperm(6)

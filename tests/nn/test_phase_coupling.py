@@ -42,3 +42,30 @@ def test_the_picture_tells_the_coherence_that_a_token_sees():
 def test_the_base_class_does_not_couple():
     with pytest.raises(NotImplementedError):
         PhaseCoupling(8, 2)(torch.randn(1, 3, 8))
+    with pytest.raises(NotImplementedError):
+        PhaseCoupling(8, 2).step(torch.randn(1, 3, 8))
+
+
+@pytest.mark.parametrize("layer", [KuramotoAttention, FrustratedSynchronization])
+def test_a_sink_takes_weight_and_a_learned_one_learns(layer):
+    phase = torch.randn(2, 5, 8)
+    for sink in ("fixed", "learned"):
+        module = layer(8, 2, sink=sink)
+        weights = module.synchrony(phase, is_causal=True).weights
+        assert (weights.sum(-1) < 1).all()
+        assert (module.sink_logit is not None) == (sink == "learned")
+    before = module.synchrony(phase, is_causal=True).weights
+    with torch.no_grad():
+        module.sink_logit.add_(1.0)
+    assert (module.synchrony(phase, is_causal=True).weights <= before).all()
+    module(phase, is_causal=True).square().sum().backward()
+    assert module.sink_logit.grad.all()
+    module.reset_parameters()
+    assert not module.sink_logit.any()
+
+
+def test_a_layer_in_half_precision_keeps_its_drift():
+    module = KuramotoAttention(8, 2, drift_base=100.0).bfloat16()
+    drift = module.natural_frequency(torch.zeros(1, 2, 3, 4))
+    assert drift.dtype == torch.float32
+    assert torch.equal(drift, 100.0 ** (-torch.arange(4) / 4))

@@ -101,3 +101,16 @@ def test_gradcheck():
         return reference.kuramoto_attention(weights, theta_t, theta_u)
 
     assert torch.autograd.gradcheck(function, tensors, fast_mode=True)
+
+
+def test_a_sink_by_hand():
+    theta = torch.zeros(1, 1, 2, 1, dtype=torch.float64)
+    one, sink = torch.ones(1, dtype=torch.float64), torch.tensor([0.4], dtype=torch.float64)
+    mask = torch.ones(2, 2, dtype=torch.bool).tril(-1)[None, None]
+    weights = reference.kuramoto_attention_weights(
+        theta, theta, one.expand(theta.shape), one.expand(theta.shape), scale=0.7, mask=mask,
+        sink=sink,
+    )  # fmt: skip
+    seen = math.exp(0.7) / (math.exp(0.7) + math.exp(0.4))
+    expected = torch.tensor([[0.0, 0.0], [seen, 0.0]], dtype=torch.float64)
+    assert_same(weights[0, 0], expected)

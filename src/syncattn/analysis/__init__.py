@@ -5,6 +5,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from syncattn.analysis.copy_depth import (
+    copy_depth,
+    loss_by_copy_depth,
+    loss_by_distance,
+    token_losses,
+)
+from syncattn.analysis.coupling import coupling_functions, frustration_parts, order_by_layer
 from syncattn.analysis.distributions import (
     describe,
     effective_neighbours,
@@ -21,14 +28,21 @@ if TYPE_CHECKING:
 __all__ = [
     "LayerPattern",
     "attention_weights",
+    "copy_depth",
+    "coupling_functions",
     "describe",
     "effective_neighbours",
     "entropy",
+    "frustration_parts",
     "head_diversity",
     "largest_weight",
     "learning_curves",
+    "loss_by_copy_depth",
+    "loss_by_distance",
+    "order_by_layer",
     "save_figure",
     "sparsity",
+    "token_losses",
 ]
 
 # The figures need matplotlib, which the numbers do not.

@@ -8,13 +8,7 @@ from syncattn import _validation as check
 from syncattn import kernels, reference
 from syncattn._backends import Requirement, choose_backend
 from syncattn._typing import AttentionMask, Float, Int, KeyMask, Keys, Queries, Tensor
-from syncattn.functional.kuramoto_attention import (
-    Drift,
-    KeyGate,
-    QueryGate,
-    dense_weights,
-    score_inputs,
-)
+from syncattn.functional.phase_score import Drift, KeyGate, QueryGate, Sink, score_inputs
 
 Kernel = Float[Tensor, "heads delays harmonics #dim"]
 
@@ -34,6 +28,7 @@ def frustrated_synchronization(
     is_causal: bool = False,
     exclude_self: bool = True,
     scale: float | None = None,
+    sink: Sink | float | None = None,
     backend: str = "auto",
 ) -> Float[Tensor, "batch heads queries dim"]:
     r"""Returns the phase increment of a complex coupling kernel over harmonics and a delay.
@@ -43,7 +38,7 @@ def frustrated_synchronization(
 
     with the weights :math:`A` of `kuramoto_attention`. The term of delay s couples token t to the
     successors of the tokens it attends to; it counts only where :math:`u + s` is visible to t or is
-    t itself, never across a boundary of packed sequences.
+    t itself, never across a boundary of packed sequences. Theory: FS-1 to FS-8.
 
     Args:
         query_phase: ``(batch, heads, queries, dim)`` radians, any real value.
@@ -60,7 +55,9 @@ def frustrated_synchronization(
         is_causal: Hide the future; the queries are the last tokens of the keys.
         exclude_self: Hide each token from itself.
         scale: Factor of the score; the default is ``dim ** -0.5``.
-        backend: ``"auto"``, ``"sdpa"`` (linear memory) or ``"reference"``.
+        sink: Logit of attending to nothing; see `kuramoto_attention`.
+        backend: ``"auto"``, ``"sdpa"`` (linear memory), ``"dense"`` (any mask and any delay, at the
+            memory of the weights) or ``"reference"``.
 
     Returns:
         The increment in radians, in the dtype of `query_phase`.
@@ -77,7 +74,7 @@ def frustrated_synchronization(
     inputs = score_inputs(
         query_phase, key_phase, query_gate, key_gate, natural_frequency=natural_frequency,
         attn_mask=attn_mask, key_mask=key_mask, cu_seqlens=cu_seqlens, is_causal=is_causal,
-        exclude_self=exclude_self, scale=scale,
+        exclude_self=exclude_self, scale=scale, sink=sink,
         successors=harmonic_amplitude.shape[1] > 1,
     )  # fmt: skip
     _require_kernel(key_phase, harmonic_amplitude, frustration)
@@ -90,23 +87,23 @@ def frustrated_synchronization(
         delays == 1 or (attn_mask is None and (ordered or unordered)),
     )
     one_step = Requirement("a delay of at most one step", delays <= 2)
-    chosen = choose_backend(
-        "frustrated_synchronization", backend, {"sdpa": (contained, one_step), "reference": ()}
-    )
-    theta_t, theta_u = inputs.query_phase, inputs.key_phase
-    amplitude, alpha = (x.to(theta_t.dtype) for x in (harmonic_amplitude, frustration))
+    candidates = {"sdpa": (contained, one_step), "dense": (), "reference": ()}
+    chosen = choose_backend("frustrated_synchronization", backend, candidates)
+    score, visibility = inputs.score, inputs.visibility
+    dtype = score.query_phase.dtype
+    amplitude, alpha = harmonic_amplitude.to(dtype), frustration.to(dtype)
     if chosen == "sdpa":
-        out = kernels.frustrated_synchronization(
-            theta_t, theta_u, *inputs.features(), amplitude, alpha,
-            scale=inputs.scale, visibility=inputs.visibility,
-        )  # fmt: skip
-        return out.to(query_phase.dtype)
-    reach = inputs.visibility._replace(exclude_self=False).dense(theta_t.device)
+        return kernels.frustrated_synchronization(score, amplitude, alpha).to(query_phase.dtype)
+    reach = visibility._replace(exclude_self=False).dense(score.query_phase.device)
     if reach is not None:
-        reach = reach | _itself(inputs.visibility.offset, reach)
+        reach = reach | _itself(visibility.offset, reach)
+    if chosen == "dense":
+        out = kernels.frustrated_synchronization_dense(score, amplitude, alpha, reach=reach)
+        return out.to(query_phase.dtype)
     out = reference.frustrated_synchronization(
-        dense_weights(inputs), theta_t, theta_u, amplitude, alpha, reach=reach
-    )
+        inputs.reference_weights(), score.query_phase, score.key_phase, amplitude, alpha,
+        reach=reach,
+    )  # fmt: skip
     return out.to(query_phase.dtype)
 
 

@@ -6,6 +6,11 @@ from syncattn.kernels.frustrated_synchronization import (
 )
 from syncattn.kernels.kuramoto_attention import kuramoto_attention
 from syncattn.kernels.native import fuse
+from syncattn.kernels.oscillator_attention import (
+    COUPLING_KINDS,
+    oscillator_drive,
+    oscillator_readout,
+)
 from syncattn.kernels.scaled_dot_product import attend
 from syncattn.kernels.selective_synchronization import (
     EDGE_FLOOR,
@@ -14,6 +19,7 @@ from syncattn.kernels.selective_synchronization import (
 )
 
 __all__ = [
+    "COUPLING_KINDS",
     "EDGE_FLOOR",
     "Method",
     "attend",
@@ -21,5 +27,7 @@ __all__ = [
     "frustrated_synchronization_dense",
     "fuse",
     "kuramoto_attention",
+    "oscillator_drive",
+    "oscillator_readout",
     "selective_synchronization",
 ]

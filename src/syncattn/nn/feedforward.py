@@ -76,19 +76,24 @@ class MeanFieldCoupling(nn.Module):
               \Delta\theta_d = \operatorname{Im}\Big(e^{-i\theta_d} \sum_k o_{dk} g_k Z_k\Big)
 
     with complex :math:`w, o` and gates :math:`g_k = \operatorname{silu}(a_k \cdot
-    [\cos\theta, \sin\theta])`. The population is the token's own oscillators.
+    [\cos\theta, \sin\theta])`. The population is the token's own oscillators. Theory: FS-10.
 
     Args:
         hidden_size: Number of phases.
         intermediate_size: Number of collective modes.
+        gated: False makes every gate 1, so that the field is linear in the features: an ablation,
+            clearly worse and unstable at high rates.
     """
 
-    def __init__(self, hidden_size: int, intermediate_size: int) -> None:
+    def __init__(self, hidden_size: int, intermediate_size: int, *, gated: bool = True) -> None:
         super().__init__()
+        check.require_integer(hidden_size, "hidden_size", minimum=1)
         check.require_integer(intermediate_size, "intermediate_size", minimum=1)
         # A complex linear map is two real ones that share their weights; see `forward`.
         self.mode_proj = nn.Linear(2 * hidden_size, intermediate_size, bias=False)
-        self.gate_proj = nn.Linear(2 * hidden_size, intermediate_size, bias=False)
+        self.gate_proj = None
+        if gated:
+            self.gate_proj = nn.Linear(2 * hidden_size, intermediate_size, bias=False)
         self.down_proj = nn.Linear(intermediate_size, 2 * hidden_size, bias=False)
 
     def forward(
@@ -106,9 +111,11 @@ class MeanFieldCoupling(nn.Module):
         feature = torch.cat([cos, sin], -1)
         # e^{iθ} and i e^{iθ} have the features [cos, sin] and [-sin, cos]: with the row [u, -v]
         # for w = u + iv the first gives Re Z and the second -Im Z.
-        gate = silu(self.gate_proj(feature))
-        z_real = gate * self.mode_proj(feature)
-        z_imaginary = -gate * self.mode_proj(torch.cat([-sin, cos], -1))
+        z_real = self.mode_proj(feature)
+        z_imaginary = -self.mode_proj(torch.cat([-sin, cos], -1))
+        if self.gate_proj is not None:
+            gate = silu(self.gate_proj(feature))
+            z_real, z_imaginary = gate * z_real, gate * z_imaginary
         o_real, o_imaginary = self.down_proj.weight.chunk(2, 0)
         field_real = z_real @ o_real.mT - z_imaginary @ o_imaginary.mT
         field_imaginary = z_real @ o_imaginary.mT + z_imaginary @ o_real.mT

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import nn
-
-from syncattn import _validation as check
 from syncattn._typing import Tensor
-from syncattn.functional import frustrated_synchronization
+from syncattn.functional import (
+    PhaseState,
+    frustrated_synchronization,
+    frustrated_synchronization_step,
+)
+from syncattn.nn.coupling_kernel import CouplingKernel
 from syncattn.nn.phase_coupling import PhaseCoupling
 
 
 class FrustratedSynchronization(PhaseCoupling):
     r"""Kuramoto attention whose coupling is a kernel over harmonics and a one-step delay.
 
-    The kernel is :math:`\kappa_{sm} = a_{sm} e^{i\alpha_{sm}}`: `harmonic_amplitude` (signed;
-    negative is repulsive) and `frustration` (radians), ``(heads, delays, harmonics, dim)``.
+    The kernel :math:`\kappa_{sm} = a_{sm} e^{i\alpha_{sm}}` is `coupling_kernel`, where each
+    coefficient can be read, set and frozen by name. Theory: FS-1 to FS-9.
 
     Args:
         hidden_size: Number of phases of a token.
         num_heads: Number of heads; divides `hidden_size`.
         num_harmonics: :math:`M \ge 1`.
-        num_delays: 1 for the token itself, 2 for its successor too.
+        num_delays: 1 for the tokens seen alone, 2 for their successors too.
+        delay_only: Couple to successors alone.
         per_coordinate: One kernel per coordinate, or one per head.
+        frustration: Whether static angles are learned; False fixes them at 0.
+        step_size: Initial amplitude of the first harmonics.
         gate: See `PhaseCoupling`.
         drift_base: See `PhaseCoupling`.
-        exclude_self: See `PhaseCoupling`.
+        exclude_self: See `PhaseCoupling`. A visible self takes the dense way when there is a
+            delay, since its successor is the future.
+        sink: See `PhaseCoupling`.
 
     Raises:
         TypeError: If a count is not an integer.
@@ -44,29 +50,33 @@ class FrustratedSynchronization(PhaseCoupling):
         *,
         num_harmonics: int = 2,
         num_delays: int = 2,
+        delay_only: bool = False,
         per_coordinate: bool = True,
+        frustration: bool = True,
+        step_size: float = 1.0,
         gate: str = "query-key",
         drift_base: float | None = 1_000.0,
         exclude_self: bool = True,
+        sink: str | None = None,
     ) -> None:
         super().__init__(
-            hidden_size, num_heads, gate=gate, drift_base=drift_base, exclude_self=exclude_self
-        )
-        check.require_integer(num_harmonics, "num_harmonics", minimum=1)
-        check.require_integer(num_delays, "num_delays", minimum=1)
-        width = hidden_size // num_heads if per_coordinate else 1
-        shape = (num_heads, num_delays, num_harmonics, width)
-        self.harmonic_amplitude = nn.Parameter(torch.empty(shape))
-        self.frustration = nn.Parameter(torch.empty(shape))
-        self.reset_parameters()
+            hidden_size, num_heads, gate=gate, drift_base=drift_base, exclude_self=exclude_self,
+            sink=sink,
+        )  # fmt: skip
+        if delay_only and num_delays < 2:
+            raise ValueError(
+                f"`delay_only` needs a delay to couple to; got `num_delays` {num_delays}. "
+                f"Use 2, or leave `delay_only` out."
+            )
+        self.coupling_kernel = CouplingKernel(
+            num_heads, num_delays, num_harmonics, hidden_size // num_heads if per_coordinate else 1,
+            amplitude=step_size, learn_frustration=frustration, delay_only=delay_only,
+        )  # fmt: skip
 
     def reset_parameters(self) -> None:
         """Starts at Kuramoto coupling to the token and to its successor, hardly frustrated."""
         super().reset_parameters()
-        with torch.no_grad():
-            self.harmonic_amplitude.zero_()
-            self.harmonic_amplitude[:, :, 0] = 1.0
-            self.frustration.normal_(std=0.02)
+        self.coupling_kernel.reset_parameters()
 
     def couple(
         self, theta: Tensor, query_gate: Tensor, key_gate: Tensor, **visibility: Any
@@ -82,16 +92,42 @@ class FrustratedSynchronization(PhaseCoupling):
         Returns:
             The increment, like `theta`.
         """
-        # No token of a short text has successors beyond its end.
-        delays = max(2, theta.shape[2])
         return frustrated_synchronization(
-            theta,
-            theta,
-            query_gate,
-            key_gate,
-            harmonic_amplitude=self.harmonic_amplitude[:, :delays],
-            frustration=self.frustration[:, :delays],
-            natural_frequency=self.natural_frequency(theta),
-            exclude_self=self.exclude_self,
-            **visibility,
-        )
+            theta, theta, query_gate, key_gate, **self._kernel(theta.shape[2]),
+            **self.score_options(theta), **visibility,
+        )  # fmt: skip
+
+    def couple_step(
+        self,
+        theta: Tensor,
+        query_gate: Tensor,
+        key_gate: Tensor,
+        state: PhaseState | None,
+        key_mask: Tensor | None,
+    ) -> tuple[Tensor, PhaseState]:
+        """Returns the increment of new tokens and the state after them.
+
+        Args:
+            theta: ``(batch, heads, new, dim)`` radians.
+            query_gate: Broadcastable to `theta`.
+            key_gate: Broadcastable to `theta`.
+            state: What the step before returned.
+            key_mask: ``(batch, new)``.
+
+        Returns:
+            The increment, like `theta`, and the state.
+        """
+        length = theta.shape[2] + (0 if state is None else state.length)
+        return frustrated_synchronization_step(
+            theta, query_gate, key_gate, state, key_mask=key_mask, **self._kernel(length),
+            **self.score_options(theta),
+        )  # fmt: skip
+
+    def _kernel(self, length: int) -> dict[str, Tensor]:
+        kernel = self.coupling_kernel
+        # No token of a short text has successors beyond its end.
+        delays = max(2, length)
+        return {
+            "harmonic_amplitude": kernel.signed_amplitude[:, :delays],
+            "frustration": kernel.frustration[:, :delays],
+        }

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from syncattn import _validation as check
 from syncattn._typing import Tensor
-from syncattn.functional import kuramoto_attention
+from syncattn.functional import PhaseState, kuramoto_attention, kuramoto_attention_step
 from syncattn.nn.phase_coupling import PhaseCoupling
 
 
@@ -22,9 +23,11 @@ class KuramotoAttention(PhaseCoupling):
     Args:
         hidden_size: Number of phases of a token.
         num_heads: Number of heads; divides `hidden_size`.
+        step_size: Initial step of every head.
         gate: See `PhaseCoupling`.
         drift_base: See `PhaseCoupling`.
         exclude_self: See `PhaseCoupling`.
+        sink: See `PhaseCoupling`.
 
     References:
         | Kuramoto Attention: Synchronizing Self-Attention on the Torus (arXiv 2606.11585)
@@ -35,20 +38,25 @@ class KuramotoAttention(PhaseCoupling):
         hidden_size: int,
         num_heads: int,
         *,
+        step_size: float = 1.0,
         gate: str = "query-key",
         drift_base: float | None = 1_000.0,
         exclude_self: bool = True,
+        sink: str | None = None,
     ) -> None:
         super().__init__(
-            hidden_size, num_heads, gate=gate, drift_base=drift_base, exclude_self=exclude_self
-        )
-        self.step_size = nn.Parameter(torch.ones(num_heads, 1, 1))
+            hidden_size, num_heads, gate=gate, drift_base=drift_base, exclude_self=exclude_self,
+            sink=sink,
+        )  # fmt: skip
+        check.require_number(step_size, "step_size")
+        self.initial_step_size = step_size
+        self.step_size = nn.Parameter(torch.full((num_heads, 1, 1), step_size))
 
     def reset_parameters(self) -> None:
-        """Starts with open gates and a step of 1."""
+        """Starts with open gates and the initial step."""
         super().reset_parameters()
         with torch.no_grad():
-            self.step_size.fill_(1.0)
+            self.step_size.fill_(self.initial_step_size)
 
     def couple(
         self, theta: Tensor, query_gate: Tensor, key_gate: Tensor, **visibility: Any
@@ -65,6 +73,30 @@ class KuramotoAttention(PhaseCoupling):
             The increment, like `theta`.
         """
         return self.step_size * kuramoto_attention(
-            theta, theta, query_gate, key_gate, natural_frequency=self.natural_frequency(theta),
-            exclude_self=self.exclude_self, **visibility,
-        )  # fmt: skip
+            theta, theta, query_gate, key_gate, **self.score_options(theta), **visibility
+        )
+
+    def couple_step(
+        self,
+        theta: Tensor,
+        query_gate: Tensor,
+        key_gate: Tensor,
+        state: PhaseState | None,
+        key_mask: Tensor | None,
+    ) -> tuple[Tensor, PhaseState]:
+        """Returns the increment of new tokens and the state after them.
+
+        Args:
+            theta: ``(batch, heads, new, dim)`` radians.
+            query_gate: Broadcastable to `theta`.
+            key_gate: Broadcastable to `theta`.
+            state: What the step before returned.
+            key_mask: ``(batch, new)``.
+
+        Returns:
+            The increment, like `theta`, and the state.
+        """
+        out, after = kuramoto_attention_step(
+            theta, query_gate, key_gate, state, key_mask=key_mask, **self.score_options(theta)
+        )
+        return self.step_size * out, after

@@ -9,14 +9,16 @@ from torch import nn
 from torch.nn.functional import softplus
 
 from syncattn import _validation as check
-from syncattn._typing import Float, Tensor
-from syncattn.functional import kuramoto_attention_weights, rotary_drift
+from syncattn._typing import Bool, Float, Tensor
+from syncattn.functional import PhaseState, kuramoto_attention_weights, rotary_drift
+from syncattn.nn.decoding import require_step
 from syncattn.nn.heads import merge_heads, split_heads
 from syncattn.nn.synchrony import Synchrony
 
 LOCKED_COSINE = 0.5 * 3**0.5
 """Mean cosine above which two tokens count as locked: their phases differ by less than π / 6."""
 GATES = ("query-key", "query", "static", "signed")
+SINKS = (None, "fixed", "learned")
 
 
 class PhaseCoupling(nn.Module):
@@ -29,9 +31,11 @@ class PhaseCoupling(nn.Module):
             ``"static"`` (positive, one per head and coordinate) or ``"signed"``.
         drift_base: Base of the rotary drift; None for no position.
         exclude_self: Whether a token is hidden from itself.
+        sink: Whether a token may attend to nothing: ``"fixed"`` at a logit of 0, ``"learned"`` from
+            there, one per head; None for a plain softmax.
 
     Raises:
-        ValueError: If `num_heads` does not divide `hidden_size` or `gate` is unknown.
+        ValueError: If `num_heads` does not divide `hidden_size`, or `gate` or `sink` is unknown.
     """
 
     def __init__(
@@ -42,10 +46,13 @@ class PhaseCoupling(nn.Module):
         gate: str = "query-key",
         drift_base: float | None = 1_000.0,
         exclude_self: bool = True,
+        sink: str | None = None,
     ) -> None:
         super().__init__()
+        check.require_integer(num_heads, "num_heads", minimum=1)
         check.require_divisible(hidden_size, "hidden_size", num_heads, "num_heads")
         check.require_choice(gate, "gate", GATES)
+        check.require_choice(sink, "sink", SINKS)
         self.num_heads = num_heads
         self.gate = gate
         self.exclude_self = exclude_self
@@ -58,12 +65,18 @@ class PhaseCoupling(nn.Module):
             self.key_gate_proj = nn.Linear(2 * hidden_size, hidden_size)
         if gate in {"static", "signed"}:
             self.raw_gate = nn.Parameter(torch.empty(num_heads, 1, dim))
+        if drift_base is not None:
+            check.require_number(drift_base, "drift_base", minimum=1.0, exclusive=True)
         self.drift_base = drift_base
+        self.sink = sink
+        self.sink_logit = nn.Parameter(torch.empty(num_heads)) if sink == "learned" else None
         PhaseCoupling.reset_parameters(self)
 
     def reset_parameters(self) -> None:
         """Starts with open gates."""
         with torch.no_grad():
+            if self.sink_logit is not None:
+                self.sink_logit.zero_()
             if self.raw_gate is not None:
                 self.raw_gate.fill_(1.0)
             for proj in (self.query_gate_proj, self.key_gate_proj):
@@ -99,6 +112,45 @@ class PhaseCoupling(nn.Module):
         theta = split_heads(phase, self.num_heads)
         return merge_heads(self.couple(theta, *self.gates(phase), **visibility))
 
+    def step(
+        self,
+        hidden_states: Float[Tensor, "batch new width"],
+        state: PhaseState | None = None,
+        *,
+        key_mask: Bool[Tensor, "batch new"] | None = None,
+    ) -> tuple[Float[Tensor, "batch new width"], PhaseState]:
+        """Returns the increments of the next tokens of causal sequences, and the state after them.
+
+        Args:
+            hidden_states: Phases of the new tokens ``(batch, new, hidden_size)``, one or more.
+            state: What the step before returned; None at the start.
+            key_mask: True where a new token is real, ``(batch, new)``; None for all.
+
+        Returns:
+            ``(batch, new, hidden_size)``, as the causal `forward` over everything would give, and
+            the state to pass to the next step.
+        """
+        require_step(hidden_states, state, key_mask)
+        theta = split_heads(hidden_states, self.num_heads)
+        out, after = self.couple_step(theta, *self.gates(hidden_states), state, key_mask)
+        return merge_heads(out), after
+
+    def score_options(self, theta: Tensor) -> dict[str, Any]:
+        """Returns what the operators want to know of the score besides gates and masks.
+
+        Args:
+            theta: Phases of the heads, for their size and device.
+
+        Returns:
+            Keyword arguments.
+        """
+        sink: Tensor | float | None = self.sink_logit
+        return {
+            "natural_frequency": self.natural_frequency(theta),
+            "exclude_self": self.exclude_self,
+            "sink": 0.0 if self.sink == "fixed" else sink,
+        }
+
     def couple(
         self, theta: Tensor, query_gate: Tensor, key_gate: Tensor, **visibility: Any
     ) -> Tensor:
@@ -112,6 +164,28 @@ class PhaseCoupling(nn.Module):
 
         Returns:
             The increment, like `theta`.
+        """
+        raise NotImplementedError
+
+    def couple_step(
+        self,
+        theta: Tensor,
+        query_gate: Tensor,
+        key_gate: Tensor,
+        state: PhaseState | None,
+        key_mask: Tensor | None,
+    ) -> tuple[Tensor, PhaseState]:
+        """Returns the increment of new tokens and the state after them.
+
+        Args:
+            theta: ``(batch, heads, new, dim)`` radians.
+            query_gate: Broadcastable to `theta`.
+            key_gate: Broadcastable to `theta`.
+            state: What the step before returned.
+            key_mask: ``(batch, new)``.
+
+        Returns:
+            The increment, like `theta`, and the state.
         """
         raise NotImplementedError
 
@@ -131,9 +205,8 @@ class PhaseCoupling(nn.Module):
         """
         theta = split_heads(phase, self.num_heads)
         weights = kuramoto_attention_weights(
-            theta, theta, *self.gates(phase), natural_frequency=self.natural_frequency(theta),
-            exclude_self=self.exclude_self, **visibility,
-        )  # fmt: skip
+            theta, theta, *self.gates(phase), **self.score_options(theta), **visibility
+        )
         cos, sin = theta.cos(), theta.sin()
         coherence = torch.hypot(weights @ cos, weights @ sin).mean(-1)
         alignment = cos @ cos.mT + sin @ sin.mT

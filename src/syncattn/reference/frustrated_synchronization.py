@@ -14,6 +14,8 @@ def frustrated_synchronization_coupling(
 
     .. math:: f(\phi) = \sum_{m=1}^{M} a_m \sin(m \phi + \alpha_m)
 
+    Theory: FS-2.
+
     Args:
         phase_difference: :math:`\phi`, key minus query, radians.
         harmonic_amplitude: :math:`a_m`; negative is repulsive.
@@ -40,6 +42,8 @@ def frustrated_synchronization(
 
     .. math:: \Delta\theta_t = \sum_{s,m} a_{sm} \sum_u A_{tu}
               \sin\big(m (\theta_{u+s} - \theta_t) + \alpha_{sm}\big)
+
+    Theory: FS-1, FS-3.
 
     Args:
         weights: :math:`A_{tu}`.

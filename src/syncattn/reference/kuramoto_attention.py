@@ -13,11 +13,14 @@ def kuramoto_attention_weights(
     *,
     scale: float,
     mask: Bool[Tensor, "*#batch #queries #keys"] | None = None,
+    sink: Float[Tensor, " heads"] | None = None,
 ) -> Float[Tensor, "batch heads queries keys"]:
     r"""Returns the weights of the gated cosine score.
 
-    .. math:: A_{tu} = \operatorname{softmax}_u \; s \sum_k g_{tk} g'_{uk}
-              \cos(\varphi_{tk} - \varphi_{uk})
+    .. math:: s_{tu} = s \sum_k g_{tk} g'_{uk} \cos(\varphi_{tk} - \varphi_{uk}), \qquad
+              A_{tu} = \frac{e^{s_{tu}}}{e^{b} + \sum_v e^{s_{tv}}}
+
+    Theory: KA-2, KA-3, KA-6.
 
     Args:
         query_phase: :math:`\varphi_t`, drift included, radians.
@@ -26,16 +29,19 @@ def kuramoto_attention_weights(
         key_gate: :math:`g'_u`.
         scale: :math:`s`.
         mask: True where token t sees token u.
+        sink: :math:`b`, the logit of attending to nothing; without it :math:`e^b` is left out.
 
     Returns:
-        Rows that sum to 1; a row that sees nothing is 0.
+        Rows that sum to 1, or to less with a sink; a row that sees nothing is 0.
     """
     phi = query_phase[..., :, None, :] - key_phase[..., None, :, :]
     gate = query_gate[..., :, None, :] * key_gate[..., None, :, :]
     score = scale * (gate * phi.cos()).sum(-1)
-    if mask is None:
-        return score.softmax(-1)
-    visible = mask.expand_as(score)
+    visible = torch.ones_like(score).bool() if mask is None else mask.expand_as(score)
+    if sink is not None:
+        b = sink[:, None, None].expand_as(score[..., :1])
+        logits = torch.cat([torch.where(visible, score, -torch.inf), b], -1)
+        return logits.softmax(-1)[..., :-1]
     some = visible.any(-1, keepdim=True)
     A = torch.where(visible | ~some, score, -torch.inf).softmax(-1)
     return torch.where(visible, A, 0.0)
@@ -49,6 +55,8 @@ def kuramoto_attention(
     r"""Returns the tangent part of the attention-weighted circular mean.
 
     .. math:: \Delta\theta_t = \sum_u A_{tu} \sin(\theta_u - \theta_t)
+
+    Theory: KA-4.
 
     Args:
         weights: :math:`A`.
@@ -70,6 +78,7 @@ def kuramoto_attention_energy(
     r"""Returns :math:`E = -\sum_{tu} A_{tu} \sum_k \cos(\theta_{uk} - \theta_{tk})`.
 
     With the weights and the keys held, the update is minus its gradient in the query phases.
+    Theory: KA-7.
 
     Args:
         weights: :math:`A`.
