@@ -9,17 +9,23 @@ from typing import Any
 from syncattn import functional, nn, reference
 from syncattn._backends import BackendUnavailableError
 from syncattn.functional import (
+    OscillatorState,
+    PhaseState,
     SynchronizationState,
     explain_backend,
     explain_pair,
     frustrated_synchronization,
+    frustrated_synchronization_step,
     kuramoto_attention,
+    kuramoto_attention_step,
     order_parameter,
     oscillator_attention,
+    oscillator_attention_step,
     selective_synchronization,
     selective_synchronization_step,
     wrap_phase,
 )
+from syncattn.kernels import fuse
 from syncattn.nn import (
     FrustratedSynchronization,
     KuramotoAttention,
@@ -29,23 +35,41 @@ from syncattn.nn import (
 
 __version__ = version("syncattn")
 
-_MODELS = ("SyncAttnConfig", "SyncAttnForCausalLM", "SyncAttnModel")
+_MODELS = (
+    "ConversionReport",
+    "SyncAttnCache",
+    "SyncAttnConfig",
+    "SyncAttnForAudioClassification",
+    "SyncAttnForCausalLM",
+    "SyncAttnForSequenceClassification",
+    "SyncAttnModel",
+    "convert",
+    "distill",
+    "load_converted",
+    "register_attention",
+)
 
 __all__ = [
     "BackendUnavailableError",
     "FrustratedSynchronization",
     "KuramotoAttention",
     "OscillatorAttention",
+    "OscillatorState",
+    "PhaseState",
     "SelectiveSynchronization",
     "SynchronizationState",
     "explain_backend",
     "explain_pair",
     "frustrated_synchronization",
+    "frustrated_synchronization_step",
     "functional",
+    "fuse",
     "kuramoto_attention",
+    "kuramoto_attention_step",
     "nn",
     "order_parameter",
     "oscillator_attention",
+    "oscillator_attention_step",
     "reference",
     "selective_synchronization",
     "selective_synchronization_step",

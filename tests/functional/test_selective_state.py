@@ -168,3 +168,33 @@ def test_what_does_not_fit_is_refused():
         step(omega[..., :1], value, phase, state)
     with pytest.raises(ValueError, match="as many tokens as `frequency`"):
         step(omega, value[:, :, :3], phase)
+
+
+def test_a_state_that_kept_its_phases_can_be_cropped():
+    tensors, couplings = drawn()
+    real = torch.ones(2, LENGTH, dtype=torch.bool)
+    real[1, :3] = False
+    _, state = stepped(tensors, (6, 5), real, keep_phases=True, **couplings)
+    cropped = state.crop(6)
+    _, expected = selective_synchronization_step(
+        *(x[:, :, :6] for x in tensors), key_mask=real[:, :6], keep_phases=True, **couplings
+    )
+    for found, other in zip(cropped, expected, strict=True):
+        assert_same(found.double(), other.double())
+    out, _ = selective_synchronization_step(
+        *(x[:, :, 6:] for x in tensors), cropped, keep_phases=True, **couplings
+    )
+    assert_same(out, stepped(tensors, (LENGTH,), real, **couplings)[0][:, :, 6:])
+
+
+def test_without_its_phases_only_a_state_of_frequencies_can_be_cropped():
+    tensors, couplings = drawn()
+    _, state = stepped(tensors, (LENGTH,), **couplings)
+    with pytest.raises(RuntimeError, match="The phases must have been kept to crop a state"):
+        state.crop(4)
+    with pytest.raises(ValueError, match="`keep_phases` must be the same in every step"):
+        selective_synchronization_step(*tensors, state, keep_phases=True, **couplings)
+    _, bare = stepped(drawn(phases=False)[0], (LENGTH,), **couplings)
+    assert bare.crop(4).num_real.flatten().tolist() == [4, 4]
+    with pytest.raises(ValueError, match="`length` must be at most the tokens of the state"):
+        bare.crop(LENGTH + 1)

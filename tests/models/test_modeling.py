@@ -4,30 +4,16 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM
 
-from syncattn.models import MECHANISMS, SyncAttnConfig, SyncAttnForCausalLM, SyncAttnModel
-from syncattn.models.modeling import DEFAULT_OPTIONS
-
-KINDS = [(mechanism, "swiglu") for mechanism in MECHANISMS] + [
-    ("softmax", "none"),
-    ("kuramoto", "mean-field"),
-    ("frustrated", "mean-field"),
-    ("frustrated", "none"),
-]
-EVERY_KIND = pytest.mark.parametrize(("mechanism", "feedforward"), KINDS)
-EVERY_MECHANISM = pytest.mark.parametrize("mechanism", MECHANISMS)
-
-
-def build(mechanism, feedforward="swiglu", **options):
-    named = {"vocab_size": 23, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-             "max_position_embeddings": 24}  # fmt: skip
-    torch.manual_seed(0)
-    config = SyncAttnConfig(mechanism=mechanism, feedforward=feedforward, **(named | options))
-    return SyncAttnForCausalLM(config).eval()
-
-
-def tokens(batch=2, length=9, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 23, (batch, length), generator=generator)
+from syncattn.models import SyncAttnForCausalLM, SyncAttnModel
+from syncattn.models.blocks import DEFAULT_OPTIONS
+from tests.models.networks import (
+    EVERY_KIND,
+    EVERY_MECHANISM,
+    build,
+    left_padded,
+    right_padded,
+    tokens,
+)
 
 
 @EVERY_KIND
@@ -75,20 +61,14 @@ def test_context_reaches_the_logits(mechanism):
 
 
 @EVERY_KIND
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_a_padded_batch_equals_its_sequences(mechanism, feedforward, side):
+@pytest.mark.parametrize("padded", [left_padded, right_padded])
+def test_a_padded_batch_equals_its_sequences(mechanism, feedforward, padded):
     model, ids = build(mechanism, feedforward), tokens(length=9)
-    short, pad = ids[1:, :6], torch.full((1, 3), 22)
-    order = [pad, short] if side == "left" else [short, pad]
-    batch = torch.cat([ids[:1], torch.cat(order, 1)])
-    mask = torch.ones_like(batch)
-    mask[1, :3] = side == "right"
-    mask[1, -3:] = side == "left"
+    batch, mask = padded(ids, 3)
     logits = model(batch, attention_mask=mask).logits
-    kept = slice(3, 9) if side == "left" else slice(0, 6)
     assert logits.isfinite().all()
     torch.testing.assert_close(logits[:1], model(ids[:1]).logits)
-    torch.testing.assert_close(logits[1:, kept], model(short).logits)
+    torch.testing.assert_close(logits[1:][mask[1:].bool()][None], model(ids[1:, :6]).logits)
 
 
 @EVERY_KIND
@@ -102,25 +82,29 @@ def test_greedy_generation_takes_the_likeliest_token_each_time(mechanism, feedfo
 
 
 @EVERY_MECHANISM
-def test_a_left_padded_batch_generates_what_its_sequences_generate(mechanism):
+@pytest.mark.parametrize("padded", [left_padded, right_padded])
+def test_a_padded_batch_generates_what_its_sequences_generate(mechanism, padded):
     model, ids = build(mechanism), tokens(length=6)
     options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
-    short = ids[1:, :3]
-    batch = torch.cat([ids[:1], torch.cat([torch.zeros(1, 3, dtype=torch.long), short], 1)])
-    mask = torch.ones_like(batch)
-    mask[1, :3] = 0
+    batch, mask = padded(ids, 3)
     out = model.generate(batch, attention_mask=mask, **options)
     assert torch.equal(out[:1], model.generate(ids[:1], **options))
-    assert torch.equal(out[1:, 3:], model.generate(short, **options))
+    # Padding on the right is moved to the left, where generation needs it.
+    assert not out[1, :3].any()
+    assert torch.equal(out[1:, 3:], model.generate(ids[1:, :3], **options))
 
 
-def test_generation_goes_on_beyond_the_longest_sequence():
-    model = build("oscillator", max_position_embeddings=6)
+@EVERY_MECHANISM
+def test_generation_goes_on_beyond_the_longest_sequence(mechanism):
+    model = build(mechanism, max_position_embeddings=6)
     out = model.generate(tokens(length=4), max_new_tokens=7, do_sample=False, pad_token_id=0)
     assert out.shape == (2, 11)
     assert torch.equal(out[:, -1:], model(out[:, -7:-1]).logits[:, -1:].argmax(-1))
-    sampled = model.generate(tokens(length=4), max_new_tokens=3, do_sample=True, pad_token_id=0)
-    assert sampled.shape == (2, 7)
+    expected = tokens(length=4)
+    for _ in range(7):
+        following = model(expected[:, -6:]).logits[:, -1:].argmax(-1)
+        expected = torch.cat([expected, following], 1)
+    assert torch.equal(out, expected)
 
 
 @EVERY_KIND
@@ -211,6 +195,76 @@ def test_the_picture_has_one_part_per_layer(mechanism):
 
 
 @EVERY_MECHANISM
+def test_dense_weights_come_beside_the_output(mechanism):
+    model, ids = build(mechanism), tokens()
+    out = model(ids, output_attentions=True, return_dict=False)
+    logits, weights = out
+    assert torch.equal(logits, model(ids).logits)
+    for picture, dense in zip(model.synchrony(ids), weights, strict=True):
+        assert torch.equal(picture.weights, dense)
+    assert model(ids).attentions is None
+
+
+@EVERY_MECHANISM
+@pytest.mark.parametrize("use_reentrant", [True, False])
+def test_gradient_checkpointing_changes_no_gradient(mechanism, use_reentrant):
+    model, ids = build(mechanism).train(), tokens()
+    gradients = []
+    for checkpointed in (False, True):
+        if checkpointed:
+            # Older releases of Transformers know the second name alone.
+            newer = getattr(model, "activation_checkpointing_enable", None)
+            (newer or model.gradient_checkpointing_enable)({"use_reentrant": use_reentrant})
+        model.zero_grad()
+        model(ids, labels=ids).loss.backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    for plain, again in zip(*gradients, strict=True):
+        torch.testing.assert_close(again, plain)
+    counted = []
+    layer = model.model.layers[0]
+    layer.attention.register_forward_hook(lambda *_: counted.append(1))
+    model(ids, labels=ids).loss.backward()
+    assert len(counted) == 2
+
+
+@EVERY_MECHANISM
+def test_autocast_trains_near_full_precision(mechanism):
+    model, ids = build(mechanism).train(), tokens()
+    expected = model(ids, labels=ids).loss
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(ids, labels=ids).loss
+    torch.testing.assert_close(loss.float(), expected, rtol=0.03, atol=0.03)
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.isfinite().all(), name
+
+
+@EVERY_MECHANISM
+@pytest.mark.parametrize("size", [30, 20])
+def test_the_vocabulary_can_be_resized(mechanism, size, tmp_path):
+    model, ids = build(mechanism), tokens() % 20
+    before = model(ids).logits
+    model.resize_token_embeddings(size, mean_resizing=False)
+    after = model(ids).logits
+    assert after.shape == (2, 9, size)
+    assert model.config.vocab_size == size
+    kept = min(size, 23)
+    torch.testing.assert_close(after[..., :kept], before[..., :kept])
+    assert model(torch.full((1, 3), size - 1)).logits.isfinite().all()
+    model.save_pretrained(tmp_path)
+    assert torch.equal(SyncAttnForCausalLM.from_pretrained(tmp_path).eval()(ids).logits, after)
+
+
+@EVERY_MECHANISM
+def test_embeddings_in_place_of_tokens(mechanism):
+    model, ids = build(mechanism), tokens()
+    embedded = model.get_input_embeddings()(ids)
+    assert torch.equal(model(inputs_embeds=embedded).logits, model(ids).logits)
+    with pytest.raises(ValueError, match=r"Exactly one of `input_ids` and `inputs_embeds`.*both"):
+        model(ids, inputs_embeds=embedded)
+
+
+@EVERY_MECHANISM
 def test_half_precision_weights_run(mechanism, tmp_path):
     model = build(mechanism)
     model.save_pretrained(tmp_path)
@@ -233,7 +287,7 @@ def test_a_copy_is_independent(mechanism):
 
 def test_attention_options_reach_the_module_and_unknown_ones_are_refused():
     model = build("oscillator", attention_options={"oscillator_dim": 3, "readout_power": 2})
-    assert model.model.layers[0].attention.raw_anchor.shape == (2, 24, 3)
+    assert model.model.layers[0].attention.anchors.raw_anchor.shape == (2, 24, 3)
     assert model.model.layers[0].attention.readout_power == 2
     with pytest.raises(ValueError, match=r"`attention_options` of 'softmax' must be among.*'gate'"):
         build("softmax", attention_options={"gate": "static"})
@@ -243,5 +297,18 @@ def test_bad_inputs_are_refused():
     model = build("softmax")
     with pytest.raises(ValueError, match=r"`input_ids` must not be longer than .*got 25 tokens"):
         model(tokens(length=25))
-    with pytest.raises(ValueError, match="`attention_mask` must have the shape of `input_ids`"):
+    with pytest.raises(ValueError, match="`attention_mask` must have one number per token"):
         model(tokens(), attention_mask=torch.ones(2, 8))
+    with pytest.raises(
+        ValueError, match=r"A prompt must not be longer than .*got 25 tokens and 24"
+    ):
+        model.generate(tokens(length=25))
+    mixed = torch.ones(2, 9)
+    mixed[0, 0] = mixed[1, -1] = 0
+    for call in (model, model.generate):
+        with pytest.raises(ValueError, match="must have its padding on one side of the batch"):
+            call(tokens(), attention_mask=mixed)
+    with pytest.raises(ValueError, match="`is_causal` must be left out of a language model"):
+        build("softmax", is_causal=False)
+    with pytest.raises(ValueError, match="`feature_size` must be left out of a language model"):
+        build("softmax", feature_size=4)

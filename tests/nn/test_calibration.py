@@ -7,23 +7,28 @@ from hypothesis import strategies as st
 
 from syncattn.nn.calibration import (
     frequency_std,
-    lambert_w,
     locked_fraction,
     squared_cutoff,
     squared_cutoffs,
 )
 
 
-@given(st.floats(-12, 30).map(lambda e: 10.0**e))
-def test_lambert_inverts_its_equation(z):
-    w = lambert_w(z)
-    assert abs(math.log(w) + w - math.log(z)) < 1e-12 * max(1, abs(math.log(z)))
+@given(st.floats(-6, 15), st.floats(-3, 3), st.floats(0, 1))
+def test_the_cutoff_solves_its_equation(exponent, decay_exponent, r):
+    strength, decay = 10.0**exponent, 10.0**decay_exponent
+    c = strength * r
+    if c < 1e-9:
+        return
+    # rho = K R exp(-a rho^2), in logarithms.
+    u = squared_cutoff(strength, decay, r)
+    assert abs(math.log(u) / 2 + decay * u - math.log(c)) < 1e-12 * max(1, abs(math.log(c)))
 
 
-def test_lambert_at_known_points():
-    assert lambert_w(0.0) == 0.0
-    assert abs(lambert_w(math.e) - 1) < 1e-15
-    assert abs(lambert_w(1.0) - 0.5671432904097838) < 1e-15
+def test_cutoffs_at_known_points():
+    # W(e) = 1 and W(1) is the omega constant.
+    assert squared_cutoff(math.e**0.5, 0.5) == pytest.approx(1, rel=1e-15)
+    assert squared_cutoff(1.0, 0.5) == pytest.approx(0.5671432904097838, rel=1e-15)
+    assert squared_cutoff(1.0, 1.0, 0.0) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,11 @@ def test_options_reach_the_operator():
         other = SelectiveSynchronization(16, 2, target_locked_fraction=0.6, **options)
         other.load_state_dict(plain.state_dict())
         assert not torch.allclose(other(x), plain(x), atol=1e-5), options
+    lone = SelectiveSynchronization(16, 2, target_locked_fraction=0.01, empty_rows="mean")
+    only = torch.eye(12, dtype=torch.bool).roll(1, 0)
+    hidden = SelectiveSynchronization(16, 2, target_locked_fraction=0.01)
+    hidden.load_state_dict(lone.state_dict())
+    assert not torch.allclose(lone(x, attn_mask=only), hidden(x, attn_mask=only), atol=1e-4)
     floored = SelectiveSynchronization(16, 2, target_locked_fraction=0.6, edge_floor=1.0)
     floored.load_state_dict(plain.state_dict())
     gradients = []
@@ -362,7 +367,6 @@ def test_couplings_start_as_published_and_stay_positive():
     [
         ({"num_heads": 3}, "`hidden_size` must be a multiple of `num_heads`; got 16 and 3"),
         ({"frequency_dim": 0}, "`frequency_dim` must be at least 1; got 0"),
-        ({"phase_dim": 0}, "`phase_dim` must be at least 1; got 0"),
         ({"position": "absolute"}, "`position` must be one of None, 'coordinate', 'drift'"),
         ({"position": "learned"}, "`max_positions` must be given with `position` 'learned'"),
         ({"variant": "mine"}, "`variant` must be one of 'default', 'paper'"),

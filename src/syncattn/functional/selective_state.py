@@ -10,13 +10,15 @@ import torch
 from syncattn import _validation as check
 from syncattn._typing import Float, Int, KeyMask, Keys, Tensor, Values
 from syncattn.functional.oscillators import at_least_float32, coherence
+from syncattn.functional.selective_decoding import few_rows
 from syncattn.functional.selective_synchronization import selective_synchronization
 
 
 class SynchronizationState(NamedTuple):
     """Everything that the past contributes to the next token.
 
-    The coherence needs no cache of phases: sums of their cosines and sines are enough.
+    The coherence needs no phases of the past: sums of their cosines and sines are enough. The
+    phases themselves are kept on request, for `crop` alone.
 
     Attributes:
         frequency: Natural frequencies of all tokens so far, ``(batch, heads, keys, dim)``.
@@ -26,6 +28,8 @@ class SynchronizationState(NamedTuple):
             phases.
         sine: Sum of their sines.
         num_real: Number of real tokens, ``(batch, 1, 1, 1)``.
+        phase: Phases of all tokens so far, ``(batch, heads, keys, phase_dim)``; None unless asked
+            for.
     """
 
     frequency: Keys
@@ -34,6 +38,7 @@ class SynchronizationState(NamedTuple):
     cosine: Float[Tensor, "batch heads 1 phase_dim"] | None
     sine: Float[Tensor, "batch heads 1 phase_dim"] | None
     num_real: Float[Tensor, "batch 1 1 1"]
+    phase: Float[Tensor, "batch heads keys phase_dim"] | None = None
 
     @property
     def length(self) -> int:
@@ -47,6 +52,37 @@ class SynchronizationState(NamedTuple):
             index: Index of the sequence that each new one continues.
         """
         return self._map(lambda x: x.index_select(0, index))
+
+    def crop(self, length: int) -> SynchronizationState:
+        """Returns the state as it was after the first tokens.
+
+        Args:
+            length: Tokens to keep, at least 1.
+
+        Raises:
+            TypeError: If `length` is not an integer.
+            ValueError: If there are not so many tokens.
+            RuntimeError: If the phases were not kept.
+        """
+        check.require_integer(length, "length", minimum=1)
+        if length > self.length:
+            raise ValueError(
+                f"`length` must be at most the tokens of the state; got {length} and "
+                f"{self.length}. A state can only become shorter."
+            )
+        if self.cosine is not None and self.phase is None:
+            raise RuntimeError(
+                "The phases must have been kept to crop a state; got their sums alone. Pass "
+                "`keep_phases=True` in every step."
+            )
+        mask = None if self.key_mask is None else self.key_mask[:, :length]
+        frequency = self.frequency[:, :, :length]
+        phase = None if self.phase is None else self.phase[:, :, :length]
+        cosine, sine, count = _sums(phase, mask, frequency)
+        return SynchronizationState(
+            frequency, self.value[:, :, :length], mask, _last(cosine), _last(sine),
+            count[:, :, -1:], phase,
+        )  # fmt: skip
 
     def detach(self) -> SynchronizationState:
         """Returns the state without its history of gradients."""
@@ -64,6 +100,7 @@ def selective_synchronization_step(
     state: SynchronizationState | None = None,
     *,
     key_mask: KeyMask | None = None,
+    keep_phases: bool = False,
     unbiased_order_parameter: bool = False,
     **options: Any,
 ) -> tuple[Float[Tensor, "batch heads keys value_dim"], SynchronizationState]:
@@ -80,6 +117,8 @@ def selective_synchronization_step(
         state: The state that the step before returned; None at the start.
         key_mask: True where a new token is real, ``(batch, new)``, as in a batch padded on the
             left.
+        keep_phases: Whether the state holds the phases too, so that it can be cropped; in every
+            step or in none.
         unbiased_order_parameter: See `selective_synchronization`.
         **options: Other keywords of `selective_synchronization`: couplings, `top_k`, `smoothing`,
             `edge_floor`, `empty_rows`, `position_coordinate`, `backend`.
@@ -102,15 +141,22 @@ def selective_synchronization_step(
     if phase is not None:
         check.require_tensor(phase, "phase", "batch heads new phase_dim")
     _check_new(frequency, value, phase, key_mask, state)
-    r, cosine, sine, count = _coherence(phase, key_mask, state, frequency, unbiased_order_parameter)
+    cosine, sine, count = _sums(phase, key_mask, frequency, state)
+    r = count.new_ones(frequency.shape[:3])
+    if cosine is not None and sine is not None:
+        r = coherence(count, cosine, sine, unbiased_order_parameter)
     after = SynchronizationState(
         frequency if state is None else torch.cat([state.frequency, frequency], 2),
         value if state is None else torch.cat([state.value, value], 2),
         _joined_mask(key_mask, state, frequency),
-        cosine,
-        sine,
-        count,
+        _last(cosine),
+        _last(sine),
+        count[:, :, -1:],
+        _joined_phase(phase, state) if keep_phases else None,
     )
+    out = few_rows(after.frequency, after.value, r, after.key_mask, options)
+    if out is not None:
+        return out, after
     out = selective_synchronization(
         after.frequency[:, :, after.length - frequency.shape[2] :],
         after.frequency,
@@ -160,22 +206,21 @@ def _check_new(
         )
 
 
-def _coherence(
+def _sums(
     phase: Tensor | None,
     key_mask: Tensor | None,
-    state: SynchronizationState | None,
     frequency: Tensor,
-    unbiased: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
-    """Returns the order parameter of the new rows and the sums after them."""
+    state: SynchronizationState | None = None,
+) -> tuple[Tensor | None, Tensor | None, Tensor]:
+    """Returns the sums of cosines and sines and the count of real tokens up to each row."""
     wide = at_least_float32(frequency)
-    batch, heads, new = frequency.shape[:3]
+    batch, _, new = frequency.shape[:3]
     real = wide.new_ones(batch, new) if key_mask is None else key_mask.to(wide.dtype)
     count = real[:, None, :, None].cumsum(2)
     if state is not None:
         count = count + state.num_real
     if phase is None:
-        return wide.new_ones(batch, heads, new), None, None, count[:, :, -1:]
+        return None, None, count
     theta = at_least_float32(phase)
     if key_mask is not None:
         theta = torch.where(key_mask[:, None, :, None], theta, 0.0)
@@ -186,8 +231,22 @@ def _coherence(
         assert state.cosine is not None
         assert state.sine is not None
         cosine, sine = cosine + state.cosine, sine + state.sine
-    r = coherence(count, cosine, sine, unbiased)
-    return r, cosine[:, :, -1:], sine[:, :, -1:], count[:, :, -1:]
+    return cosine, sine, count
+
+
+def _last(rows: Tensor | None) -> Tensor | None:
+    return None if rows is None else rows[:, :, -1:]
+
+
+def _joined_phase(phase: Tensor | None, state: SynchronizationState | None) -> Tensor | None:
+    if phase is None or state is None:
+        return phase
+    if state.phase is None:
+        raise ValueError(
+            "`keep_phases` must be the same in every step of a sequence; got True after a step "
+            "without. Begin with it."
+        )
+    return torch.cat([state.phase, phase], 2)
 
 
 def _joined_mask(

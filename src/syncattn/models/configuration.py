@@ -12,6 +12,7 @@ EUCLIDEAN = ("softmax", "selective", "oscillator")
 TORUS = ("kuramoto", "frustrated")
 MECHANISMS = EUCLIDEAN + TORUS
 FEEDFORWARDS = ("swiglu", "mean-field", "none")
+POOLINGS = ("mean", "last")
 
 
 class SyncAttnConfig(PreTrainedConfig):
@@ -33,6 +34,12 @@ class SyncAttnConfig(PreTrainedConfig):
             None.
         phase_embedding_std: Spread of the phase table in radians (torus only).
         rms_norm_eps: Epsilon of the norms.
+        is_causal: Whether a token sees those before it alone. False suits classification; a
+            language model must be causal.
+        pooling: How a classifier sums up a sequence: ``"mean"`` of the real tokens, or the
+            ``"last"`` real one.
+        feature_size: Numbers of one frame; the network then takes `input_features` in place of
+            tokens. None for tokens.
         **kwargs: Everything a `PreTrainedConfig` takes, such as `tie_word_embeddings`.
 
     Raises:
@@ -56,10 +63,16 @@ class SyncAttnConfig(PreTrainedConfig):
         initializer_range: float | None = None,
         phase_embedding_std: float = 0.7,
         rms_norm_eps: float = 1e-6,
+        is_causal: bool = True,
+        pooling: str = "mean",
+        feature_size: int | None = None,
         **kwargs: Any,
     ) -> None:
         check.require_choice(mechanism, "mechanism", MECHANISMS)
         check.require_choice(feedforward, "feedforward", FEEDFORWARDS)
+        check.require_choice(pooling, "pooling", POOLINGS)
+        if feature_size is not None:
+            check.require_integer(feature_size, "feature_size", minimum=1)
         if intermediate_size is None:
             intermediate_size = 4 * hidden_size
         for name, count in {
@@ -91,16 +104,24 @@ class SyncAttnConfig(PreTrainedConfig):
         self.initializer_range = initializer_range
         self.phase_embedding_std = phase_embedding_std
         self.rms_norm_eps = rms_norm_eps
-        kwargs.setdefault("tie_word_embeddings", mechanism in EUCLIDEAN)
+        self.is_causal = is_causal
+        self.pooling = pooling
+        self.feature_size = feature_size
+        kwargs.setdefault("tie_word_embeddings", mechanism in EUCLIDEAN and feature_size is None)
         if kwargs["tie_word_embeddings"] and mechanism in TORUS:
             raise ValueError(
                 f"`tie_word_embeddings` must be False on the torus, where the table holds phases "
                 f"and the read-out cosines and sines; got True for {mechanism!r}. Leave it out."
             )
-        kwargs.setdefault("use_cache", False)
+        kwargs.setdefault("use_cache", True)
         super().__init__(**kwargs)
 
     @property
     def on_torus(self) -> bool:
         """True when the stream holds phases."""
         return self.mechanism in TORUS
+
+    @property
+    def readout_size(self) -> int:
+        """Width of what a head reads: cosines and sines on the torus."""
+        return 2 * self.hidden_size if self.on_torus else self.hidden_size

@@ -2,113 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin
-from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput
-from transformers.modeling_utils import PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.utils.generic import can_return_tuple
 
-from syncattn import nn as sync_nn
 from syncattn._typing import Float, Int, Tensor
+from syncattn.models.blocks import build_block
+from syncattn.models.cache import SyncAttnCache
 from syncattn.models.configuration import SyncAttnConfig
+from syncattn.models.padding import moved_to_the_left, require_one_side, visible_keys
+from syncattn.models.pretrained import SyncAttnPreTrainedModel
 from syncattn.nn.block import EuclideanBlock, PhaseBlock
+from syncattn.nn.decoding import DecodingAttention
 from syncattn.nn.synchrony import Synchrony
-
-ATTENTIONS: dict[str, type[nn.Module]] = {
-    "softmax": sync_nn.SoftmaxAttention,
-    "selective": sync_nn.SelectiveSynchronization,
-    "oscillator": sync_nn.OscillatorAttention,
-    "kuramoto": sync_nn.KuramotoAttention,
-    "frustrated": sync_nn.FrustratedSynchronization,
-}
-DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
-    "selective": {"position": "coordinate", "frequency_gain": 0.1}
-}
-"""What a causal language model needs and a bare layer leaves out."""
-
-
-def build_block(config: SyncAttnConfig) -> nn.Module:
-    """Returns one block of the mechanism.
-
-    Args:
-        config: The configuration.
-
-    Returns:
-        A block on the stream that the mechanism lives on.
-
-    Raises:
-        ValueError: If `attention_options` holds a name that the module does not take.
-    """
-    attention_type = ATTENTIONS[config.mechanism]
-    options = dict(config.attention_options)
-    if options.get("variant") != "paper":
-        options = DEFAULT_OPTIONS.get(config.mechanism, {}) | options
-    known = set(inspect.signature(attention_type).parameters)
-    if "max_positions" in known:
-        options.setdefault("max_positions", config.max_position_embeddings)
-    known -= {"hidden_size", "num_heads"}
-    for name in options:
-        if name not in known:
-            raise ValueError(
-                f"`attention_options` of {config.mechanism!r} must be among "
-                f"{', '.join(sorted(known))}; got {name!r}. Remove or rename it."
-            )
-    attention = attention_type(config.hidden_size, config.num_attention_heads, **options)
-    feedforward = _build_feedforward(config)
-    block: nn.Module = PhaseBlock(attention, feedforward)
-    if not config.on_torus:
-        eps = config.rms_norm_eps
-        block = EuclideanBlock(attention, feedforward, config.hidden_size, eps=eps)
-    for name, child in block.named_modules():
-        # What adds to the stream starts smaller, so that the stream keeps its size over the depth.
-        child._adds_to_stream = name.endswith(("o_proj", "down_proj"))  # pyright: ignore[reportArgumentType]
-    return block
-
-
-def _build_feedforward(config: SyncAttnConfig) -> nn.Module | None:
-    if config.feedforward == "none":
-        return None
-    if config.feedforward == "mean-field":
-        return sync_nn.MeanFieldCoupling(config.hidden_size, config.intermediate_size)
-    feedforward = sync_nn.PhaseSwiGLU if config.on_torus else sync_nn.SwiGLU
-    return feedforward(config.hidden_size, config.intermediate_size)
-
-
-class SyncAttnPreTrainedModel(PreTrainedModel):
-    """Loading, saving and initial values, shared by all networks of ours."""
-
-    config_class = SyncAttnConfig
-    config: SyncAttnConfig
-    base_model_prefix = "model"
-    _no_split_modules = ["EuclideanBlock", "PhaseBlock"]  # noqa: RUF012
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        """Sets the initial values of one module, children first."""
-        parameters = list(module.parameters())
-        if any(getattr(p, "_is_hf_initialized", False) for p in parameters):
-            return
-        if isinstance(module, nn.Linear):
-            std = self.config.initializer_range or module.in_features**-0.5
-            if getattr(module, "_adds_to_stream", False):
-                std *= (2 * self.config.num_hidden_layers) ** -0.5
-            module.weight.normal_(std=std)
-            if module.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
-                module.bias.zero_()
-        elif isinstance(module, nn.RMSNorm):
-            module.weight.fill_(1.0)
-        elif isinstance(module, nn.Embedding):
-            torus = self.config.on_torus
-            module.weight.normal_(std=self.config.phase_embedding_std if torus else 0.02)
-        elif isinstance(module, tuple(ATTENTIONS.values())) and hasattr(module, "reset_parameters"):
-            module.reset_parameters()  # pyright: ignore[reportCallIssue]
 
 
 class SyncAttnModel(SyncAttnPreTrainedModel):
-    """Embedding, blocks and final norm; the causal backbone of every mechanism.
+    """Embedding, blocks and final norm; the backbone of every mechanism.
 
     Args:
         config: The configuration.
@@ -116,43 +32,102 @@ class SyncAttnModel(SyncAttnPreTrainedModel):
 
     def __init__(self, config: SyncAttnConfig) -> None:
         super().__init__(config)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        if config.feature_size is None:
+            self.embed_tokens: nn.Module = nn.Embedding(config.vocab_size, config.hidden_size)
+        else:
+            self.embed_tokens = nn.Linear(config.feature_size, config.hidden_size)
+            self.embed_tokens._gives_phases = config.on_torus  # pyright: ignore[reportArgumentType]
         self.layers = nn.ModuleList(build_block(config) for _ in range(config.num_hidden_layers))
         norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.norm = nn.Identity() if config.on_torus else norm
+        self.gradient_checkpointing = False
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
-        input_ids: Int[Tensor, "batch length"],
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
         **_: Any,
-    ) -> BaseModelOutput:
+    ) -> BaseModelOutputWithPast:
         """Returns the stream after the last block.
 
         Args:
-            input_ids: ``(batch, length)``.
-            attention_mask: ``(batch, length)``, 1 where a token is real.
+            input_ids: ``(batch, length)``, or frames ``(batch, length, feature_size)``.
+            attention_mask: ``(batch, length)``, 1 where a token is real; with a filled cache the
+                tokens it holds come first.
+            past_key_values: What a call before returned, to go on from.
+            inputs_embeds: The embedded tokens ``(batch, length, hidden_size)``, in place of
+                `input_ids`.
+            use_cache: Whether to return a cache; True when one is given, else False when None.
             output_hidden_states: Whether to return the stream before every block too.
+            output_attentions: Whether to return the dense weights of every layer too, computed
+                beside the output, which still takes the fast path.
             **_: Arguments of other models, ignored.
 
         Returns:
             `last_hidden_state` of shape (batch, length, hidden_size).
 
         Raises:
-            ValueError: If the sequence is longer than `max_position_embeddings`.
+            ValueError: If the sequence is longer than `max_position_embeddings`, padding lies on
+                both sides, or arguments contradict each other.
         """
-        visibility = self._visibility(input_ids, attention_mask)
-        x = self.embed_tokens(input_ids)
-        states = [x]
-        for layer in self.layers:
-            x = layer(x, **visibility)
+        x = self._embedded(input_ids, inputs_embeds)
+        cache = self._cache(past_key_values, use_cache)
+        past = 0 if cache is None else cache.get_seq_length()
+        visibility = self._visibility(x, attention_mask, past)
+        if output_attentions and past:
+            raise ValueError(
+                f"`output_attentions` must come without a filled cache, which holds no queries of "
+                f"the past; got one of {past} tokens. Pass `use_cache=False`."
+            )
+        states, weights = [x], []
+        for number, layer in enumerate(self.layers):
+            assert isinstance(layer, EuclideanBlock | PhaseBlock)
+            if output_attentions:
+                weights.append(layer.synchrony(x, **visibility).weights)
+            if cache is None:
+                x = self._through(layer, x, visibility)
+            else:
+                x, state = layer.step(
+                    x,
+                    cache.state(number),
+                    key_mask=visibility["key_mask"],
+                    croppable=cache.record_past(number),
+                )
+                cache.set_state(number, state)
             states.append(x)
-        return BaseModelOutput(
+        return BaseModelOutputWithPast(
             last_hidden_state=self.norm(x),
+            past_key_values=cache,
             hidden_states=tuple(states) if output_hidden_states else None,
+            attentions=tuple(weights) if output_attentions else None,
         )
+
+    @property
+    def can_decode(self) -> bool:
+        """True when every layer can go on from a state, and none looks ahead."""
+        return self.config.is_causal and all(
+            isinstance(layer.attention, DecodingAttention) for layer in self.layers
+        )
+
+    def readout(self, hidden_states: Float[Tensor, "batch length width"]) -> Tensor:
+        r"""Returns what a head reads: on the torus the features :math:`[\cos\theta, \sin\theta]`.
+
+        Args:
+            hidden_states: `last_hidden_state`.
+
+        Returns:
+            ``(batch, length, readout_size)``.
+        """
+        if not self.config.on_torus:
+            return hidden_states
+        return torch.cat([hidden_states.cos(), hidden_states.sin()], -1)
 
     @torch.no_grad()
     def synchrony(
@@ -167,8 +142,8 @@ class SyncAttnModel(SyncAttnPreTrainedModel):
         Returns:
             One `Synchrony` per layer.
         """
-        visibility = self._visibility(input_ids, attention_mask)
-        x = self.embed_tokens(input_ids)
+        x = self._embedded(input_ids, None)
+        visibility = self._visibility(x, attention_mask, 0)
         pictures: list[Synchrony] = []
         for layer in self.layers:
             assert isinstance(layer, EuclideanBlock | PhaseBlock)
@@ -176,47 +151,48 @@ class SyncAttnModel(SyncAttnPreTrainedModel):
             x = layer(x, **visibility)
         return pictures
 
-    def _visibility(self, input_ids: Tensor, attention_mask: Tensor | None) -> dict[str, Any]:
-        length, limit = input_ids.shape[1], self.config.max_position_embeddings
+    def _through(self, layer: nn.Module, x: Tensor, visibility: dict[str, Any]) -> Tensor:
+        if self.gradient_checkpointing and self.training:
+            checkpointed: Any = self._gradient_checkpointing_func
+            return checkpointed(partial(layer.__call__, **visibility), x)
+        return layer(x, **visibility)
+
+    def _embedded(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+        if (input_ids is None) == (inputs_embeds is None):
+            given = "neither" if input_ids is None else "both"
+            raise ValueError(
+                f"Exactly one of `input_ids` and `inputs_embeds` must be given; got {given}. "
+                f"Pass one."
+            )
+        return self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+
+    def _cache(self, given: Cache | None, use_cache: bool | None) -> SyncAttnCache | None:
+        """Returns the cache to fill, which takes the place of an empty one of another kind."""
+        if isinstance(given, SyncAttnCache):
+            if len(given) != len(self.layers):
+                raise ValueError(
+                    f"`past_key_values` must have one layer per block; got {len(given)} layers and "
+                    f"{len(self.layers)} blocks. Start with None."
+                )
+            return given
+        if given is not None and given.get_seq_length():
+            raise ValueError(
+                f"`past_key_values` must be a SyncAttnCache; got a filled {type(given).__name__}, "
+                f"which holds keys and values alone. Start with None."
+            )
+        if use_cache and self.can_decode:
+            return SyncAttnCache(len(self.layers))
+        return None
+
+    def _visibility(self, x: Tensor, attention_mask: Tensor | None, past: int) -> dict[str, Any]:
+        length, limit = past + x.shape[1], self.config.max_position_embeddings
         if length > limit:
             raise ValueError(
                 f"`input_ids` must not be longer than `max_position_embeddings`; got {length} "
                 f"tokens and {limit}. Cut the sequence, or build the model for longer ones."
             )
-        key_mask = None
-        if attention_mask is not None:
-            if attention_mask.shape != input_ids.shape:
-                raise ValueError(
-                    f"`attention_mask` must have the shape of `input_ids`, "
-                    f"{tuple(input_ids.shape)}; got {tuple(attention_mask.shape)}. "
-                    f"Pass one number per token, 1 where it is real."
-                )
-            key_mask = attention_mask.bool()
-            key_mask = None if bool(key_mask.all()) else key_mask
-        return {"is_causal": True, "key_mask": key_mask}
-
-
-class PhaseReadout(nn.Linear):
-    r"""A linear read-out of the features :math:`[\cos\theta, \sin\theta]`.
-
-    Args:
-        hidden_size: Number of phases.
-        vocab_size: Number of tokens.
-    """
-
-    def __init__(self, hidden_size: int, vocab_size: int) -> None:
-        super().__init__(2 * hidden_size, vocab_size, bias=False)
-
-    def forward(self, input: Float[Tensor, "batch length width"]) -> Tensor:
-        """Returns the logits of every token.
-
-        Args:
-            input: Phases ``(batch, length, hidden_size)`` in radians.
-
-        Returns:
-            ``(batch, length, vocab_size)``.
-        """
-        return super().forward(torch.cat([input.cos(), input.sin()], -1))
+        key_mask = visible_keys(attention_mask, x, past)
+        return {"is_causal": self.config.is_causal, "key_mask": key_mask}
 
 
 class SyncAttnForCausalLM(SyncAttnPreTrainedModel, GenerationMixin):
@@ -224,72 +200,154 @@ class SyncAttnForCausalLM(SyncAttnPreTrainedModel, GenerationMixin):
 
     Args:
         config: The configuration.
+
+    Raises:
+        ValueError: If the configuration is not causal, or takes frames.
     """
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
 
     def __init__(self, config: SyncAttnConfig) -> None:
+        if not config.is_causal or config.feature_size is not None:
+            wrong = "is_causal" if not config.is_causal else "feature_size"
+            raise ValueError(
+                f"`{wrong}` must be left out of a language model, which predicts tokens from those "
+                f"before; got {getattr(config, wrong)}. Use a classifier, or drop it."
+            )
         super().__init__(config)
         self.model = SyncAttnModel(config)
-        if config.on_torus:
-            self.lm_head: nn.Linear = PhaseReadout(config.hidden_size, config.vocab_size)
-        else:
-            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(config.readout_size, config.vocab_size, bias=False)
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
-        input_ids: Int[Tensor, "batch length"],
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
-        logits_to_keep: int = 0,
+        output_attentions: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
-    ) -> CausalLMOutput:
+    ) -> CausalLMOutputWithPast:
         """Returns the logits of the next token and, with labels, the loss.
 
         Args:
             input_ids: ``(batch, length)``.
-            attention_mask: ``(batch, length)``, 1 where a token is real.
+            attention_mask: See `SyncAttnModel.forward`.
+            past_key_values: See `SyncAttnModel.forward`.
+            inputs_embeds: See `SyncAttnModel.forward`.
             labels: ``(batch, length)``; shifted inside, -100 is ignored.
+            use_cache: See `SyncAttnModel.forward`.
             output_hidden_states: Whether to return the stream before every block too.
-            logits_to_keep: Compute the last so many logits alone; all when 0.
-            **kwargs: Arguments of other models, ignored.
+            output_attentions: Whether to return the dense weights of every layer too.
+            logits_to_keep: Compute the last so many logits alone, or those at these places; all
+                when 0.
+            **kwargs: `num_items_in_batch` for the loss; others are ignored.
 
         Returns:
             `logits` of shape (batch, length, vocab_size), `loss` in nats per token.
         """
         outputs = self.model(
-            input_ids, attention_mask=attention_mask, output_hidden_states=output_hidden_states
+            input_ids,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
         )
-        logits = self.lm_head(outputs.last_hidden_state[:, -logits_to_keep:])
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(self.model.readout(outputs.last_hidden_state[:, kept]))
         loss = None
         if labels is not None:
             loss_function: Any = self.loss_function
-            loss = loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1])
-        return CausalLMOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
+            loss = loss_function(
+                logits=logits, labels=labels, vocab_size=logits.shape[-1], **kwargs
+            )
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
 
-    def prepare_inputs_for_generation(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
-    ) -> dict[str, Any]:
-        """Returns the inputs of one step: the last tokens that fit the model.
+    def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Returns continuations of the prompts; see `GenerationMixin.generate`.
+
+        A batch padded on the right is moved to the left first, so the prompts come back padded on
+        the left. Beyond `max_position_embeddings` the last tokens that fit are read anew for every
+        token.
 
         Args:
-            input_ids: Everything so far.
+            inputs: Prompts ``(batch, length)``.
+            *args: See `GenerationMixin.generate`.
+            **kwargs: See `GenerationMixin.generate`.
+
+        Returns:
+            Prompts and continuations.
+
+        Raises:
+            ValueError: If a prompt is longer than the model allows, or padding lies on both sides.
+        """
+        # The mixin's own annotations ask for more than it needs.
+        parent: Any = super()
+        ids = kwargs.pop("input_ids", None) if inputs is None else inputs
+        if ids is None:
+            return parent.generate(None, *args, **kwargs)
+        limit = self.config.max_position_embeddings
+        if ids.shape[1] > limit:
+            raise ValueError(
+                f"A prompt must not be longer than `max_position_embeddings`; got {ids.shape[1]} "
+                f"tokens and {limit}. Cut it to its last {limit} tokens."
+            )
+        mask = kwargs.get("attention_mask")
+        if mask is not None and mask.shape == ids.shape:
+            require_one_side(mask.bool())
+            ids, kwargs["attention_mask"] = moved_to_the_left(ids, mask)
+        return parent.generate(ids, *args, **kwargs)
+
+    def prepare_inputs_for_generation(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        input_ids: Tensor,
+        next_sequence_length: int | None = None,
+        past_key_values: Cache | None = None,
+        attention_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Returns the inputs of one step: the new tokens, or the last that fit the model.
+
+        Args:
+            input_ids: Everything so far, or one chunk of the prompt.
+            next_sequence_length: How many of the last tokens are new.
+            past_key_values: What the step before returned.
             attention_mask: 1 where a token is real.
-            **_: Arguments of other models, ignored.
+            **kwargs: More arguments of `forward`.
 
         Returns:
             The keyword arguments of `forward`.
         """
         limit = self.config.max_position_embeddings
-        if attention_mask is not None:
-            attention_mask = attention_mask[:, -limit:]
-        return {
-            "input_ids": input_ids[:, -limit:],
-            "attention_mask": attention_mask,
-            "logits_to_keep": 1,
-        }
+        if input_ids.shape[1] > limit:
+            # Positions beyond the last do not exist: the window moves on and is read anew.
+            input_ids, next_sequence_length = input_ids[:, -limit:], None
+            attention_mask = None if attention_mask is None else attention_mask[:, -limit:]
+            if past_key_values is not None:
+                past_key_values.reset()
+        elif past_key_values is None or past_key_values.get_seq_length() == 0:
+            next_sequence_length = None
+        parent: Any = super()
+        return parent.prepare_inputs_for_generation(
+            input_ids,
+            next_sequence_length=next_sequence_length,
+            past_key_values=past_key_values,
+            attention_mask=attention_mask,
+            **kwargs,
+        )
 
     def synchrony(
         self, input_ids: Int[Tensor, "batch length"], attention_mask: Tensor | None = None

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from syncattn._typing import Float, Tensor
+from syncattn.nn.decoding import go_on
 from syncattn.nn.synchrony import Synchrony
 
 Stream = Float[Tensor, "batch length width"]
@@ -42,10 +43,33 @@ class EuclideanBlock(nn.Module):
             ``(batch, length, hidden_size)``.
         """
         x = hidden_states
-        x = x + self.attention(self.attention_norm(x), **visibility)
-        if self.feedforward is not None and self.feedforward_norm is not None:
-            x = x + self.feedforward(self.feedforward_norm(x))
-        return x
+        return self._fed_forward(x + self.attention(self.attention_norm(x), **visibility))
+
+    def step(
+        self,
+        hidden_states: Stream,
+        state: Any = None,
+        *,
+        key_mask: Tensor | None = None,
+        croppable: bool = False,
+    ) -> tuple[Stream, Any]:
+        """Returns the stream of the next tokens after one block, and the state after them.
+
+        Args:
+            hidden_states: The new tokens alone, ``(batch, new, hidden_size)``.
+            state: What the step before returned; None at the start.
+            key_mask: True where a new token is real, ``(batch, new)``; None for all.
+            croppable: Whether the state must be able to forget its last tokens.
+
+        Returns:
+            ``(batch, new, hidden_size)``, as the causal `forward` over everything would give, and
+            the attention's state.
+        """
+        attention: Any = self.attention
+        x = hidden_states
+        normed = self.attention_norm(x)
+        mixed, state = go_on(attention, normed, state, key_mask=key_mask, croppable=croppable)
+        return self._fed_forward(x + mixed), state
 
     def synchrony(self, hidden_states: Stream, **visibility: Any) -> Synchrony:
         """Returns the dense picture of the block's attention.
@@ -59,6 +83,11 @@ class EuclideanBlock(nn.Module):
         """
         attention: Any = self.attention
         return attention.synchrony(self.attention_norm(hidden_states), **visibility)
+
+    def _fed_forward(self, x: Tensor) -> Tensor:
+        if self.feedforward is None or self.feedforward_norm is None:
+            return x
+        return x + self.feedforward(self.feedforward_norm(x))
 
 
 class PhaseBlock(nn.Module):
@@ -84,8 +113,31 @@ class PhaseBlock(nn.Module):
         Returns:
             ``(batch, length, hidden_size)`` radians, not wrapped.
         """
-        phase = phase + self.attention(phase, **visibility)
-        return phase if self.feedforward is None else phase + self.feedforward(phase)
+        return self._fed_forward(phase + self.attention(phase, **visibility))
+
+    def step(
+        self,
+        phase: Stream,
+        state: Any = None,
+        *,
+        key_mask: Tensor | None = None,
+        croppable: bool = False,
+    ) -> tuple[Stream, Any]:
+        """Returns the stream of the next tokens after one block, and the state after them.
+
+        Args:
+            phase: The new tokens alone, ``(batch, new, hidden_size)``.
+            state: What the step before returned; None at the start.
+            key_mask: True where a new token is real, ``(batch, new)``; None for all.
+            croppable: Whether the state must be able to forget its last tokens.
+
+        Returns:
+            ``(batch, new, hidden_size)``, as the causal `forward` over everything would give, and
+            the attention's state.
+        """
+        attention: Any = self.attention
+        moved, state = go_on(attention, phase, state, key_mask=key_mask, croppable=croppable)
+        return self._fed_forward(phase + moved), state
 
     def synchrony(self, phase: Stream, **visibility: Any) -> Synchrony:
         """Returns the dense picture of the block's attention.
@@ -99,3 +151,6 @@ class PhaseBlock(nn.Module):
         """
         attention: Any = self.attention
         return attention.synchrony(phase, **visibility)
+
+    def _fed_forward(self, phase: Tensor) -> Tensor:
+        return phase if self.feedforward is None else phase + self.feedforward(phase)

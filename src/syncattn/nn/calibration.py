@@ -8,24 +8,7 @@ import torch
 
 from syncattn import _validation as check
 from syncattn._typing import Float, Tensor
-
-
-def lambert_w(z: float) -> float:
-    r"""Returns the principal branch of :math:`w e^w = z` for :math:`z \ge 0`.
-
-    Args:
-        z: Not negative.
-
-    Returns:
-        :math:`W_0(z)`.
-    """
-    if z <= 0:
-        return 0.0
-    log = math.log1p(z)
-    w = log * (1 - math.log1p(log) / (2 + log))
-    for _ in range(4):
-        w = w / (1 + w) * (1 + math.log(z / w))
-    return w
+from syncattn.kernels.selective_synchronization_tiles import lambert_w0
 
 
 def squared_cutoff(
@@ -41,8 +24,10 @@ def squared_cutoff(
     Returns:
         The largest squared detuning that locks.
     """
-    c = coupling_strength * order_parameter
-    return lambert_w(2 * coupling_decay * c * c) / (2 * coupling_decay)
+    numbers = (coupling_strength, coupling_decay, order_parameter)
+    return squared_cutoffs(
+        *(torch.tensor(number, dtype=torch.float64, device="cpu") for number in numbers)
+    ).item()
 
 
 def squared_cutoffs(
@@ -61,16 +46,7 @@ def squared_cutoffs(
         The largest squared detunings that lock; 0 where R is 0.
     """
     z = 2 * coupling_decay * (coupling_strength * order_parameter).square()
-    positive = z > 0
-    z = torch.where(positive, z, 1.0)
-    with torch.no_grad():
-        log = z.log1p()
-        w = log * (1 - log.log1p() / (2 + log))
-        for _ in range(4):
-            w = w / (1 + w) * (1 + (z / w).log())
-    # One more step from the solution, where its derivative is that of W.
-    w = w / (1 + w) * (1 + (z / w).log())
-    return torch.where(positive, w / (2 * coupling_decay), 0.0)
+    return lambert_w0(z) / (2 * coupling_decay)
 
 
 def locked_fraction(squared_cutoff: float, frequency_std: float, frequency_dim: int) -> float:

@@ -91,6 +91,9 @@ class FrequencyPosition(nn.Module):
         omega: Float[Tensor, "batch heads length dim"],
         key_mask: Bool[Tensor, "batch length"] | None = None,
         cu_seqlens: Int[Tensor, " ends"] | None = None,
+        *,
+        past: int = 0,
+        past_real: Tensor | None = None,
     ) -> Float[Tensor, "batch heads length position_dim"]:
         """Returns the frequencies with their places, in float32 at least.
 
@@ -98,6 +101,8 @@ class FrequencyPosition(nn.Module):
             omega: ``(batch, heads, length, frequency_dim)``.
             key_mask: True where a token is real.
             cu_seqlens: Cumulative lengths of packed sequences.
+            past: Tokens that came before these, when decoding.
+            past_real: How many of them are real, ``(batch,)``; None for all.
 
         Returns:
             One coordinate more with ``"coordinate"``, else the same shape.
@@ -109,13 +114,14 @@ class FrequencyPosition(nn.Module):
         omega = at_least_float32(omega)
         length = omega.shape[2]
         if self.table is not None:
-            if length > self.table.shape[1]:
+            if past + length > self.table.shape[1]:
                 raise ValueError(
                     f"`max_positions` must be at least the length of the sequence; got "
-                    f"{self.table.shape[1]} rows and {length} tokens. Build it with more."
+                    f"{self.table.shape[1]} rows and {past + length} tokens. Build it with more."
                 )
             table = self.table.to(omega.dtype)
             place = _places(length, key_mask, cu_seqlens, omega.device)
+            place = place + (past if past_real is None else past_real.long()[:, None])
             return (
                 omega + table[:, place].movedim(1, 0)
                 if place.dim() == 2
@@ -123,7 +129,7 @@ class FrequencyPosition(nn.Module):
             )
         assert self.rate is not None
         # Only differences of places matter here, so padding and packing need no count.
-        t = torch.arange(length, device=omega.device, dtype=omega.dtype)
+        t = torch.arange(past, past + length, device=omega.device, dtype=omega.dtype)
         drift = t[:, None] * self.rate.to(omega.dtype)[:, None, :]
         if self.kind == "drift":
             return omega + drift
@@ -138,5 +144,6 @@ def _places(
     if cu_seqlens is not None:
         return place - cu_seqlens[segments(cu_seqlens, length)]
     if key_mask is not None:
+        # Padding before the first real token has no place; any will do, as nothing sees it.
         return (key_mask.cumsum(-1) - 1).clamp(min=0)
     return place

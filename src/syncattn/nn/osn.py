@@ -111,13 +111,13 @@ class OscillatorySynchronizationNetwork(nn.Module):
 
     Args:
         vocab_size: Number of tokens.
-        hidden_size: Width of the stream.
+        hidden_size: Width of the stream and of the embedding.
         num_hidden_layers: Number of blocks.
-        num_heads: Number of heads; divides `hidden_size`.
-        intermediate_size: Width of the feed-forward; ``4 * hidden_size`` when None.
-        dropout: Probability.
+        num_heads: See `OscillatorySynchronizationBlock`, as for all that follow.
+        intermediate_size: Width of the feed-forward.
+        dropout: Of the embedding too.
         variant: ``"default"`` or ``"paper"``.
-        attention_options: More keyword arguments of `SelectiveSynchronization`.
+        attention_options: Of every layer.
 
     Raises:
         TypeError: If a count is not an integer.

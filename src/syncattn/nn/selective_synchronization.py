@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import nn
@@ -12,21 +12,34 @@ from torch.nn.functional import dropout as drop
 from torch.nn.functional import softplus
 
 from syncattn import _validation as check
-from syncattn._typing import Float, Tensor
-from syncattn.functional import selective_synchronization, selective_synchronization_weights
+from syncattn._typing import Bool, Float, Tensor
+from syncattn.functional import (
+    SynchronizationState,
+    selective_synchronization,
+    selective_synchronization_step,
+    selective_synchronization_weights,
+)
 from syncattn.functional.oscillators import visible_order_parameter
-from syncattn.functional.selective_synchronization import EDGE_FLOOR
 from syncattn.nn.calibration import frequency_std, squared_cutoff
+from syncattn.nn.decoding import require_step
 from syncattn.nn.frequency_position import POSITIONS, FrequencyPosition
 from syncattn.nn.heads import merge_heads, split_heads
 from syncattn.nn.locking import locking_loss
 from syncattn.nn.selective_checkpoint import load_author_layer
+from syncattn.nn.selective_options import (
+    OperatorOptions,
+    checked_options,
+    require_published,
+    targets_per_head,
+)
 from syncattn.nn.synchrony import Synchrony
 
 PAPER_COUPLING = math.log1p(math.e)
 """softplus(1): the published initial value of both the coupling strength and its decay."""
 PHASE_STD = 0.5
 """Standard deviation of the phases at first, radians."""
+DENSE_OPTIONS = ("variant", "top_k", "smoothing", "unbiased_order_parameter")
+"""Options that change the weights; the others change how they are computed."""
 
 
 class SelectiveSynchronization(nn.Module):
@@ -44,7 +57,6 @@ class SelectiveSynchronization(nn.Module):
         variant: ``"default"`` or ``"paper"``.
         frequency_dim: Coordinates of a head's frequency; 8 when None. In few dimensions the
             locked fraction is a dial, in many a switch.
-        phase_dim: Channels of a head's phase; `frequency_dim` when None.
         frequency_gain: Factor between the projection and the frequencies, taken out of the initial
             weights. It leaves the layer at first as it is, but under Adam a gain of 0.1 is a ten
             times smaller learning rate of the frequencies, whose calibrated weights are small.
@@ -58,16 +70,13 @@ class SelectiveSynchronization(nn.Module):
         max_positions: Longest sequence; read by ``position="learned"`` alone.
         bias: Whether the value and output projections have a bias; False when None.
         per_head_coupling: Whether each head has a coupling strength of its own; True when None.
-        top_k: Keep only the k strongest locked keys of every query.
-        smoothing: See `syncattn.selective_synchronization`.
-        edge_floor: See `syncattn.selective_synchronization`.
-        unbiased_order_parameter: Remove the small-population bias of the order parameter.
         dropout: Of the weights in training, rows not rescaled to sum 1, as published; above 0
             the dense matrix is formed in training.
-        backend: See `syncattn.selective_synchronization`.
+        **operator_options: `top_k`, `smoothing`, `edge_floor`, `unbiased_order_parameter`,
+            `empty_rows` and `backend`: see `syncattn.selective_synchronization`.
 
     Raises:
-        TypeError: If a count is not an integer.
+        TypeError: If a count is not an integer, or an option is unknown.
         ValueError: If heads do not divide, a target is not strictly between 0 and 1, or an
             option is given that ``variant="paper"`` fixes.
 
@@ -82,7 +91,6 @@ class SelectiveSynchronization(nn.Module):
         *,
         variant: str = "default",
         frequency_dim: int | None = None,
-        phase_dim: int | None = None,
         frequency_gain: float = 1.0,
         target_locked_fraction: float | Sequence[float] | None = None,
         position: str | None = None,
@@ -90,59 +98,48 @@ class SelectiveSynchronization(nn.Module):
         max_positions: int | None = None,
         bias: bool | None = None,
         per_head_coupling: bool | None = None,
-        top_k: int | None = None,
-        smoothing: float = 0.0,
-        edge_floor: float = EDGE_FLOOR,
-        unbiased_order_parameter: bool = False,
         dropout: float = 0.0,
-        backend: str = "auto",
+        **operator_options: Unpack[OperatorOptions],
     ) -> None:
         super().__init__()
         check.require_divisible(hidden_size, "hidden_size", num_heads, "num_heads")
         check.require_choice(variant, "variant", ("default", "paper"))
         check.require_choice(position, "position", (None, *POSITIONS))
-        check.require_number(smoothing, "smoothing", minimum=0.0)
-        check.require_number(edge_floor, "edge_floor", minimum=0.0)
         check.require_number(dropout, "dropout", minimum=0.0, maximum=1.0)
         check.require_number(
             frequency_gain, "frequency_gain", minimum=0.0, maximum=1e6, exclusive=True
         )
-        if top_k is not None:
-            check.require_integer(top_k, "top_k", minimum=1)
+        options = checked_options(operator_options)
         paper = variant == "paper"
         if paper:
-            _require_published(
-                frequency_dim=frequency_dim, phase_dim=phase_dim, bias=bias, position=position,
-                target_locked_fraction=target_locked_fraction, smoothing=smoothing or None,
+            require_published(
+                frequency_dim=frequency_dim, bias=bias, position=position,
+                target_locked_fraction=target_locked_fraction,
+                smoothing=options.get("smoothing") or None,
                 per_head_coupling=per_head_coupling,
                 frequency_gain=None if frequency_gain == 1 else frequency_gain,
-                unbiased_order_parameter=unbiased_order_parameter or None,
+                unbiased_order_parameter=options.get("unbiased_order_parameter") or None,
             )  # fmt: skip
             frequency_dim, bias, per_head_coupling = hidden_size // num_heads, True, False
         frequency_dim = 8 if frequency_dim is None else frequency_dim
         check.require_integer(frequency_dim, "frequency_dim", minimum=1)
-        phase_dim = frequency_dim if phase_dim is None else phase_dim
-        check.require_integer(phase_dim, "phase_dim", minimum=1)
         self.num_heads = num_heads
         self.variant = variant
         self.frequency_dim = frequency_dim
         self.frequency_gain = float(frequency_gain)
-        self.target_locked_fraction = _per_head(
+        self.target_locked_fraction = targets_per_head(
             0.3 if target_locked_fraction is None else target_locked_fraction, num_heads
         )
         self.position = position
         self.position_window = position_window
         self.dropout = dropout
-        self.edge_floor = edge_floor
-        self.backend = backend
         self.options: dict[str, Any] = {
-            "variant": variant, "top_k": top_k, "smoothing": smoothing,
-            "unbiased_order_parameter": unbiased_order_parameter,
-        }  # fmt: skip
+            "variant": variant, "top_k": None, "smoothing": 0.0, "unbiased_order_parameter": False,
+        } | options  # fmt: skip
         # Distances do not see a common frequency, nor the coherence a common phase: no bias,
         # but in the published form.
         self.frequency_proj = nn.Linear(hidden_size, num_heads * frequency_dim, bias=paper)
-        self.phase_proj = nn.Linear(hidden_size, num_heads * phase_dim, bias=paper)
+        self.phase_proj = nn.Linear(hidden_size, num_heads * frequency_dim, bias=paper)
         self.v_proj = nn.Linear(hidden_size, hidden_size, bias=bool(bias))
         self.o_proj = nn.Linear(hidden_size, hidden_size, bias=bool(bias))
         strengths = () if per_head_coupling is False else (num_heads,)
@@ -210,6 +207,7 @@ class SelectiveSynchronization(nn.Module):
         *,
         key_mask: Tensor | None = None,
         cu_seqlens: Tensor | None = None,
+        state: SynchronizationState | None = None,
     ) -> Float[Tensor, "batch heads length dim"]:
         """Returns the natural frequency of every token, position included.
 
@@ -217,6 +215,7 @@ class SelectiveSynchronization(nn.Module):
             hidden_states: ``(batch, length, hidden_size)``.
             key_mask: True where a token is real; places of a table are counted among these.
             cu_seqlens: Cumulative lengths of packed sequences.
+            state: What came before, when decoding.
 
         Returns:
             ``(batch, heads, length, frequency_dim)``, one more with a position coordinate.
@@ -224,7 +223,9 @@ class SelectiveSynchronization(nn.Module):
         omega = self._content_frequency(hidden_states)
         if self.frequency_position is None:
             return omega
-        return self.frequency_position(omega, key_mask, cu_seqlens)
+        past = 0 if state is None else state.length
+        past_real = None if state is None else state.num_real[:, 0, 0, 0]
+        return self.frequency_position(omega, key_mask, cu_seqlens, past=past, past_real=past_real)
 
     def phase(
         self, hidden_states: Float[Tensor, "batch length width"]
@@ -235,7 +236,7 @@ class SelectiveSynchronization(nn.Module):
             hidden_states: ``(batch, length, hidden_size)``.
 
         Returns:
-            ``(batch, heads, length, phase_dim)``.
+            ``(batch, heads, length, frequency_dim)``.
         """
         return split_heads(self.phase_proj(hidden_states), self.num_heads)
 
@@ -262,16 +263,41 @@ class SelectiveSynchronization(nn.Module):
             omega,
             value,
             self.phase(hidden_states),
-            coupling_strength=self.coupling_strength,
-            coupling_decay=self.coupling_decay,
             self_pairs=True,
-            position_coordinate=self.frequency_dim if self.position == "coordinate" else None,
-            edge_floor=self.edge_floor,
-            backend=self.backend,
-            **self.options,
+            **self._operator_options(),
             **visibility,
         )
         return self.o_proj(merge_heads(out))
+
+    def step(
+        self,
+        hidden_states: Float[Tensor, "batch new width"],
+        state: SynchronizationState | None = None,
+        *,
+        key_mask: Bool[Tensor, "batch new"] | None = None,
+    ) -> tuple[Float[Tensor, "batch new width"], SynchronizationState]:
+        """Returns the outputs of the next tokens of causal sequences, and the state after them.
+
+        Args:
+            hidden_states: ``(batch, new, hidden_size)``, one token or more.
+            state: What the step before returned; None at the start.
+            key_mask: True where a new token is real, ``(batch, new)``; None for all.
+
+        Returns:
+            ``(batch, new, hidden_size)``, as the causal `forward` over everything would give, and
+            the state to pass to the next step.
+        """
+        require_step(hidden_states, state, key_mask)
+        out, after = selective_synchronization_step(
+            self.natural_frequency(hidden_states, key_mask=key_mask, state=state),
+            split_heads(self.v_proj(hidden_states), self.num_heads),
+            self.phase(hidden_states),
+            state,
+            key_mask=key_mask,
+            keep_phases=True,
+            **self._operator_options(),
+        )
+        return self.o_proj(merge_heads(out)), after
 
     def synchrony(
         self, hidden_states: Float[Tensor, "batch length width"], **visibility: Any
@@ -294,7 +320,7 @@ class SelectiveSynchronization(nn.Module):
                 coupling_strength=self.coupling_strength,
                 coupling_decay=self.coupling_decay,
                 self_pairs=True,
-                **self.options,
+                **{name: self.options[name] for name in DENSE_OPTIONS},
                 **visibility,
             )
         )
@@ -355,25 +381,10 @@ class SelectiveSynchronization(nn.Module):
             x, key_mask=visibility.get("key_mask"), cu_seqlens=visibility.get("cu_seqlens")
         )
 
-
-def _require_published(**options: Any) -> None:
-    for name, value in options.items():
-        if value is not None:
-            raise ValueError(
-                f"`{name}` must be left out with `variant` 'paper', which fixes it; got "
-                f"{value!r}. Drop it, or use the default variant."
-            )
-
-
-def _per_head(target: float | Sequence[float], num_heads: int) -> tuple[float, ...]:
-    targets = (target,) * num_heads if isinstance(target, int | float) else tuple(target)
-    if len(targets) != num_heads:
-        raise ValueError(
-            f"`target_locked_fraction` must be a number or one per head; got {len(targets)} values "
-            f"and {num_heads} heads. Repeat or drop values."
-        )
-    for value in targets:
-        check.require_number(
-            value, "target_locked_fraction", minimum=0.0, maximum=1.0, exclusive=True
-        )
-    return targets
+    def _operator_options(self) -> dict[str, Any]:
+        coordinate = self.frequency_dim if self.position == "coordinate" else None
+        return self.options | {
+            "coupling_strength": self.coupling_strength,
+            "coupling_decay": self.coupling_decay,
+            "position_coordinate": coordinate,
+        }

@@ -10,7 +10,8 @@ from torch import nn
 from syncattn import _validation as check
 from syncattn import kernels
 from syncattn._masks import Visibility
-from syncattn._typing import Float, Tensor
+from syncattn._typing import Bool, Float, Tensor
+from syncattn.nn.decoding import KeyValueState, joined_mask, require_step
 from syncattn.nn.heads import merge_heads, split_heads
 from syncattn.nn.rotary import rotate
 from syncattn.nn.synchrony import Synchrony
@@ -22,11 +23,11 @@ class SoftmaxAttention(nn.Module):
     Args:
         hidden_size: Width of the stream.
         num_heads: Number of heads; divides `hidden_size`.
-        rotary_base: Base of the rotary ladder.
+        rotary_base: Base of the rotary ladder; None for no position.
         bias: Whether the projections have a bias.
 
     Raises:
-        ValueError: If `num_heads` does not divide `hidden_size`, or heads have an odd size.
+        ValueError: If `num_heads` does not divide `hidden_size`, or rotary heads have an odd size.
 
     References:
         | Attention Is All You Need (Vaswani et al., 2017)
@@ -38,11 +39,13 @@ class SoftmaxAttention(nn.Module):
         hidden_size: int,
         num_heads: int,
         *,
-        rotary_base: float = 10_000.0,
+        rotary_base: float | None = 10_000.0,
         bias: bool = False,
     ) -> None:
         super().__init__()
-        check.require_divisible(hidden_size, "hidden_size", 2 * num_heads, "2 * num_heads")
+        parts = num_heads if rotary_base is None else 2 * num_heads
+        name = "num_heads" if rotary_base is None else "2 * num_heads"
+        check.require_divisible(hidden_size, "hidden_size", parts, name)
         self.num_heads = num_heads
         self.rotary_base = rotary_base
         self.q_proj = nn.Linear(hidden_size, hidden_size, bias=bias)
@@ -67,6 +70,35 @@ class SoftmaxAttention(nn.Module):
         out = kernels.attend(query, key, value, scale=query.shape[-1] ** -0.5, visibility=seen)
         return self.o_proj(merge_heads(out))
 
+    def step(
+        self,
+        hidden_states: Float[Tensor, "batch new width"],
+        state: KeyValueState | None = None,
+        *,
+        key_mask: Bool[Tensor, "batch new"] | None = None,
+    ) -> tuple[Float[Tensor, "batch new width"], KeyValueState]:
+        """Returns the outputs of the next tokens of causal sequences, and the state after them.
+
+        Args:
+            hidden_states: ``(batch, new, hidden_size)``, one token or more.
+            state: What the step before returned; None at the start.
+            key_mask: True where a new token is real, ``(batch, new)``; None for all.
+
+        Returns:
+            ``(batch, new, hidden_size)``, as the causal `forward` over everything would give, and
+            the state to pass to the next step.
+        """
+        require_step(hidden_states, state, key_mask)
+        past = 0 if state is None else state.length
+        query, key = self._rotated(hidden_states, past)
+        value = split_heads(self.v_proj(hidden_states), self.num_heads)
+        mask = joined_mask(state and state.key_mask, past, key_mask, hidden_states)
+        if state is not None:
+            key, value = torch.cat([state.key, key], 2), torch.cat([state.value, value], 2)
+        seen = check.require_visibility(query, key, key_mask=mask, is_causal=True)
+        out = kernels.attend(query, key, value, scale=query.shape[-1] ** -0.5, visibility=seen)
+        return self.o_proj(merge_heads(out)), KeyValueState(key, value, mask)
+
     def synchrony(
         self, hidden_states: Float[Tensor, "batch length width"], **visibility: Any
     ) -> Synchrony:
@@ -86,6 +118,16 @@ class SoftmaxAttention(nn.Module):
         return Synchrony(kernels.attend(query, key, identity, scale=scale, visibility=seen))
 
     def _scores(self, x: Tensor, visibility: dict[str, Any]) -> tuple[Tensor, Tensor, Visibility]:
-        query = rotate(split_heads(self.q_proj(x), self.num_heads), base=self.rotary_base)
-        key = rotate(split_heads(self.k_proj(x), self.num_heads), base=self.rotary_base)
+        query, key = self._rotated(x)
         return query, key, check.require_visibility(query, key, **visibility)
+
+    def _rotated(self, x: Tensor, past: int = 0) -> tuple[Tensor, Tensor]:
+        query, key = (
+            split_heads(project(x), self.num_heads) for project in (self.q_proj, self.k_proj)
+        )
+        if self.rotary_base is None:
+            return query, key
+        return (
+            rotate(query, base=self.rotary_base, offset=past),
+            rotate(key, base=self.rotary_base, offset=past),
+        )

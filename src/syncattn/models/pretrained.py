@@ -1,0 +1,106 @@
+"""Loading, saving and initial values, shared by every network of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.modeling_utils import PreTrainedModel
+
+from syncattn.models.blocks import ATTENTIONS
+from syncattn.models.configuration import SyncAttnConfig
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+class SyncAttnPreTrainedModel(PreTrainedModel):
+    """Loading, saving and initial values, shared by all networks of ours."""
+
+    config_class = SyncAttnConfig
+    config: SyncAttnConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["EuclideanBlock", "PhaseBlock"]  # noqa: RUF012
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any
+    ) -> Any:
+        """Returns the network of a checkpoint in safetensors, without running code of it.
+
+        Args:
+            pretrained_model_name_or_path: A folder, or a name on the Hub.
+            *model_args: See `PreTrainedModel.from_pretrained`.
+            **kwargs: See `PreTrainedModel.from_pretrained`.
+
+        Returns:
+            The network, in evaluation mode.
+
+        Raises:
+            ValueError: If the weights are a pickle, if code of the repository would run, or if a
+                configuration of another mechanism is given.
+        """
+        if kwargs.get("trust_remote_code"):
+            raise ValueError(
+                "`trust_remote_code` must be left out: this package holds the code of its models; "
+                "got True, which would run code of the repository. Drop it."
+            )
+        if kwargs.get("use_safetensors") is False:
+            raise ValueError(
+                "`use_safetensors` must not be False: reading a pickle can run code; got False. "
+                "Save the weights with save_pretrained, which writes safetensors."
+            )
+        if pretrained_model_name_or_path is not None:
+            _require_safetensors(Path(pretrained_model_name_or_path))
+            _require_same_mechanism(pretrained_model_name_or_path, kwargs)
+        kwargs["use_safetensors"] = True
+        return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Sets the initial values of one module, children first."""
+        parameters = list(module.parameters())
+        if any(getattr(p, "_is_hf_initialized", False) for p in parameters):
+            return
+        if isinstance(module, nn.Linear):
+            std = self.config.initializer_range or module.in_features**-0.5
+            if getattr(module, "_adds_to_stream", False):
+                std *= (2 * self.config.num_hidden_layers) ** -0.5
+            if getattr(module, "_gives_phases", False):
+                std *= self.config.phase_embedding_std
+            module.weight.normal_(std=std)
+            if module.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
+                module.bias.zero_()
+        elif isinstance(module, nn.RMSNorm):
+            module.weight.fill_(1.0)
+        elif isinstance(module, nn.Embedding):
+            torus = self.config.on_torus
+            module.weight.normal_(std=self.config.phase_embedding_std if torus else 0.02)
+        elif isinstance(module, tuple(ATTENTIONS.values())) and hasattr(module, "reset_parameters"):
+            module.reset_parameters()  # pyright: ignore[reportCallIssue]
+
+
+def _require_safetensors(folder: Path) -> None:
+    if not folder.is_dir() or any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    if pickles:
+        raise ValueError(
+            f"The weights must be in safetensors; got {pickles[0]!r} in {str(folder)!r}, a pickle, "
+            f"which can run code when it is read. Save them again with save_pretrained."
+        )
+
+
+def _require_same_mechanism(source: Any, options: dict[str, Any]) -> None:
+    given = options.get("config")
+    asked = getattr(given, "mechanism", None) or options.get("mechanism")
+    if asked is None or not Path(source).is_dir():
+        return
+    saved = SyncAttnConfig.from_pretrained(source).mechanism
+    if saved != asked:
+        raise ValueError(
+            f"The checkpoint must be of the mechanism asked for; got one of {saved!r} and "
+            f"{asked!r}. Their weights mean different things: leave `config` and `mechanism` out."
+        )

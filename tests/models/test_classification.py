@@ -1,0 +1,129 @@
+import pytest
+import torch
+from transformers import AutoModelForAudioClassification, AutoModelForSequenceClassification
+
+from syncattn.models import SyncAttnForAudioClassification, SyncAttnForSequenceClassification
+from syncattn.models.classification import pool
+from tests.models.networks import (
+    EVERY_MECHANISM,
+    config,
+    left_padded,
+    right_padded,
+    tokens,
+)
+
+FEATURES = 5
+
+
+def of_tokens(mechanism, **options):
+    torch.manual_seed(0)
+    named = config(mechanism, num_labels=3, **options)
+    return AutoModelForSequenceClassification.from_config(named).eval()
+
+
+def of_frames(mechanism, **options):
+    torch.manual_seed(0)
+    named = config(mechanism, num_labels=3, feature_size=FEATURES, **options)
+    return AutoModelForAudioClassification.from_config(named).eval()
+
+
+EVERY_READING = pytest.mark.parametrize("is_causal", [True, False])
+EVERY_POOLING = pytest.mark.parametrize("pooling", ["mean", "last"])
+
+
+@EVERY_MECHANISM
+@EVERY_READING
+@EVERY_POOLING
+@pytest.mark.parametrize("padded", [left_padded, right_padded])
+def test_padding_changes_no_class(mechanism, is_causal, pooling, padded):
+    model, ids = of_tokens(mechanism, is_causal=is_causal, pooling=pooling), tokens()
+    batch, mask = padded(ids, 3)
+    logits = model(batch, attention_mask=mask).logits
+    assert isinstance(model, SyncAttnForSequenceClassification)
+    assert logits.shape == (2, 3)
+    torch.testing.assert_close(logits[:1], model(ids[:1]).logits)
+    torch.testing.assert_close(logits[1:], model(ids[1:, :6]).logits)
+
+
+@EVERY_MECHANISM
+def test_read_both_ways_the_end_reaches_the_beginning(mechanism):
+    ids = tokens()
+    changed = ids.clone()
+    changed[:, -1] = (changed[:, -1] + 1) % 23
+    for is_causal in (True, False):
+        model = of_tokens(mechanism, is_causal=is_causal)
+        first = [model.model(x).last_hidden_state[:, 0] for x in (ids, changed)]
+        assert torch.equal(*first) == is_causal
+
+
+@EVERY_MECHANISM
+@EVERY_POOLING
+def test_frames_are_classified(mechanism, pooling, tmp_path):
+    model = of_frames(mechanism, is_causal=False, pooling=pooling)
+    frames = torch.randn(2, 9, FEATURES)
+    mask = torch.ones(2, 9, dtype=torch.long)
+    mask[1, 6:] = 0
+    out = model(frames, attention_mask=mask, output_attentions=True, output_hidden_states=True)
+    torch.testing.assert_close(out.logits[1:], model(frames[1:, :6]).logits)
+    assert [w.shape for w in out.attentions] == [(2, 2, 9, 9)] * 2
+    assert len(out.hidden_states) == 3
+    model.save_pretrained(tmp_path)
+    again = AutoModelForAudioClassification.from_pretrained(tmp_path).eval()
+    assert isinstance(again, SyncAttnForAudioClassification)
+    assert torch.equal(again(frames, attention_mask=mask).logits, out.logits)
+    assert model.get_input_embeddings().in_features == FEATURES
+
+
+@EVERY_MECHANISM
+@pytest.mark.parametrize("kind", ["tokens", "frames"])
+def test_classes_are_learned(mechanism, kind):
+    model = (of_tokens if kind == "tokens" else of_frames)(mechanism, is_causal=False).train()
+    inputs = tokens(6) if kind == "tokens" else torch.randn(6, 9, FEATURES)
+    labels = torch.arange(6) % 3
+    optimizer, losses = torch.optim.AdamW(model.parameters(), lr=1e-2), []
+    for _ in range(30):
+        loss = model(inputs, labels=labels).loss
+        loss.backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_the_labels_choose_the_loss():
+    ids = tokens()
+    regression = of_tokens("softmax")
+    regression.config.problem_type = "multi_label_classification"
+    several = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+    out = regression(ids, labels=several)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(out.logits, several)
+    torch.testing.assert_close(out.loss, expected)
+    out = of_tokens("softmax")(ids, labels=torch.tensor([0, 2]))
+    torch.testing.assert_close(
+        out.loss, torch.nn.functional.cross_entropy(out.logits, torch.tensor([0, 2]))
+    )
+
+
+def test_pooling():
+    features = torch.arange(12.0).reshape(2, 3, 2)
+    mask = torch.tensor([[True, True, False], [False, False, False]])
+    assert pool(features, None, "mean").tolist() == [[2, 3], [8, 9]]
+    assert pool(features, None, "last").tolist() == [[4, 5], [10, 11]]
+    for pooling, expected in (("mean", [1, 2]), ("last", [2, 3])):
+        assert pool(features, mask, pooling).tolist() == [expected, [0, 0]]
+    features[0, 2] = torch.nan
+    assert pool(features, mask, "mean").isfinite().all()
+
+
+def test_bad_inputs_are_refused():
+    with pytest.raises(ValueError, match="`feature_size` must be None for sequences of tokens"):
+        of_tokens("softmax", feature_size=4)
+    with pytest.raises(ValueError, match="`feature_size` must be the numbers of one frame"):
+        SyncAttnForAudioClassification(config("softmax"))
+    with pytest.raises(ValueError, match="`input_features` must have frames of `feature_size`"):
+        of_frames("softmax")(torch.randn(2, 9, 4))
+    with pytest.raises(ValueError, match="`pooling` must be one of 'mean', 'last'"):
+        of_tokens("softmax", pooling="first")

@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from syncattn.models.padding import moved_to_the_left, require_one_side, visible_keys
+
+
+def test_only_the_new_tokens_are_told_apart():
+    x = torch.zeros(2, 3, 4)
+    assert visible_keys(None, x, 5) is None
+    assert visible_keys(torch.ones(2, 8), x, 5) is None
+    mask = torch.ones(2, 8, dtype=torch.long)
+    mask[0, :6] = 0
+    assert visible_keys(mask, x, 5).tolist() == [[False, True, True], [True, True, True]]
+    mask[0, 5] = 1
+    assert visible_keys(mask, x, 5) is None
+    with pytest.raises(ValueError, match=r"\(2, 8\), of which 5 are in the cache; got \(2, 3\)"):
+        visible_keys(torch.ones(2, 3), x, 5)
+
+
+def test_padding_may_be_on_one_side():
+    left, right = torch.ones(2, 2, 5).bool()
+    left[0, :2] = right[1, 3:] = False
+    hole = torch.tensor([[1, 0, 1], [1, 1, 1]]).bool()
+    nothing = torch.tensor([[0, 0, 0], [1, 1, 0]]).bool()
+    for mask in (left, right, hole, nothing):
+        require_one_side(mask)
+    with pytest.raises(ValueError, match="padding on one side of the batch"):
+        require_one_side(left & right)
+
+
+def test_padding_moves_to_the_left_and_tokens_keep_their_order():
+    ids = torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0], [7, 0, 0, 0]])
+    moved, mask = moved_to_the_left(ids, (ids > 0).long())
+    assert moved.tolist() == [[1, 2, 3, 4], [0, 0, 5, 6], [0, 0, 0, 7]]
+    assert mask.tolist() == (moved > 0).long().tolist()
+    again, _ = moved_to_the_left(moved, mask)
+    assert again is moved
