@@ -5,14 +5,15 @@ from transformers import DynamicCache, TextStreamer
 from syncattn.models import MECHANISMS, SyncAttnCache
 from syncattn.models.cache import SyncAttnCacheLayer
 from syncattn.nn.decoding import DecodingAttention
-from tests.models.networks import EVERY_KIND, build, left_padded, right_padded, tokens
+from tests.models.networks import (
+    EVERY_KIND,
+    EVERY_MECHANISM,
+    build,
+    left_padded,
+    right_padded,
+    tokens,
+)
 
-
-def decoders():
-    return [name for name in MECHANISMS if build(name).model.can_decode]
-
-
-EVERY_DECODER = pytest.mark.parametrize("mechanism", decoders())
 GREEDY = {"do_sample": False, "pad_token_id": 0}
 
 
@@ -34,21 +35,20 @@ def assert_same(found, expected):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_every_layer_that_steps_is_used():
+def test_every_mechanism_decodes_and_what_looks_ahead_does_not():
     for mechanism in MECHANISMS:
         model = build(mechanism).model
-        stepping = all(isinstance(layer.attention, DecodingAttention) for layer in model.layers)
-        assert model.can_decode == stepping
-    assert {"softmax", "selective"} <= set(decoders())
+        assert model.can_decode
+        assert all(isinstance(layer.attention, DecodingAttention) for layer in model.layers)
+        model.config.is_causal = False
+        assert not model.can_decode
+        assert model(tokens(), use_cache=True).past_key_values is None
 
 
 @EVERY_KIND
 @pytest.mark.parametrize("chunks", [(1,) * 9, (5, 1, 3), (9,)])
 def test_with_the_cache_the_logits_are_those_of_the_full_pass(mechanism, feedforward, chunks):
     model, ids = build(mechanism, feedforward), tokens()
-    if not model.model.can_decode:
-        assert model(ids, use_cache=True).past_key_values is None
-        return
     found, cache = stepped(model, ids, chunks)
     assert_same(found, model(ids).logits)
     assert isinstance(cache, SyncAttnCache)
@@ -56,7 +56,7 @@ def test_with_the_cache_the_logits_are_those_of_the_full_pass(mechanism, feedfor
     assert model(ids).past_key_values is None
 
 
-@EVERY_DECODER
+@EVERY_MECHANISM
 @pytest.mark.parametrize("padded", [left_padded, right_padded])
 @pytest.mark.parametrize("chunks", [(6, 1, 1, 1), (9,)])
 def test_padding_on_either_side(mechanism, padded, chunks):
@@ -69,7 +69,7 @@ def test_padding_on_either_side(mechanism, padded, chunks):
     assert_same(found[real], model(ids, attention_mask=mask).logits[real])
 
 
-@EVERY_DECODER
+@EVERY_MECHANISM
 def test_reorder_repeat_and_select(mechanism):
     model, ids = build(mechanism), tokens()
     for change, order in (
@@ -83,7 +83,7 @@ def test_reorder_repeat_and_select(mechanism):
         assert_same(found, model(ids[order]).logits[:, 6:])
 
 
-@EVERY_DECODER
+@EVERY_MECHANISM
 @pytest.mark.parametrize("padding", [0, 2])
 def test_crop_and_reset(mechanism, padding):
     model, other = build(mechanism), tokens(seed=3)
@@ -108,12 +108,18 @@ def test_crop_and_reset(mechanism, padding):
 
 
 def test_running_sums_cannot_be_cropped():
-    _, cache = stepped(build("oscillator"), tokens(), (9,))
+    model = build("oscillator")
+    _, cache = stepped(model, tokens(), (6,))
+    # Too late: decoding goes on from the sums.
+    cache.activate_past_recording()
+    assert not cache.record_past(0)
+    assert not cache.layers[0].is_croppable
+    assert_same(stepped(model, tokens(), (3,), cache=cache)[0], model(tokens()).logits[:, 6:])
     with pytest.raises(RuntimeError, match="must record the past to be cropped"):
         cache.crop(-1)
 
 
-@EVERY_DECODER
+@EVERY_MECHANISM
 @pytest.mark.parametrize(
     "options", [{}, {"num_beams": 3}, {"num_beams": 3, "num_return_sequences": 2},
                 {"prefill_chunk_size": 3}, {"repetition_penalty": 1.5}],
@@ -132,7 +138,7 @@ def test_generation_with_and_without_the_cache_is_the_same(mechanism, options):
     assert torch.equal(*both)
 
 
-@EVERY_DECODER
+@EVERY_MECHANISM
 def test_sampling_with_the_cache_draws_the_same(mechanism):
     model, both = build(mechanism), []
     for use_cache in (True, False):
@@ -142,7 +148,7 @@ def test_sampling_with_the_cache_draws_the_same(mechanism):
     assert torch.equal(*both)
 
 
-@EVERY_DECODER
+@EVERY_MECHANISM
 def test_one_token_is_read_per_step(mechanism):
     model, lengths = build(mechanism), []
     model.model.register_forward_pre_hook(
@@ -152,7 +158,7 @@ def test_one_token_is_read_per_step(mechanism):
     assert lengths == [4, 1, 1, 1]
 
 
-@EVERY_DECODER
+@EVERY_MECHANISM
 def test_the_cache_of_one_call_goes_on_in_the_next(mechanism):
     model, ids = build(mechanism), tokens(length=4)
     options = {"return_dict_in_generate": True} | GREEDY
@@ -172,7 +178,7 @@ class Heard:
         return "".join(f"{token} " for token in ids)
 
 
-@EVERY_DECODER
+@EVERY_MECHANISM
 def test_streaming_tells_every_token(mechanism, capsys):
     model = build(mechanism)
     out = model.generate(
@@ -181,7 +187,7 @@ def test_streaming_tells_every_token(mechanism, capsys):
     assert capsys.readouterr().out.split() == [str(token) for token in out[0, 3:].tolist()]
 
 
-@EVERY_DECODER
+@EVERY_MECHANISM
 def test_half_precision_decodes(mechanism):
     model, ids = build(mechanism).bfloat16(), tokens()
     found, _ = stepped(model, ids, (5, 1, 3))
@@ -210,7 +216,7 @@ def test_a_foreign_cache_is_refused_and_an_empty_one_replaced():
 def test_the_rest_of_the_protocol():
     cache = SyncAttnCache(2)
     assert len(cache) == 2
-    assert cache.is_croppable if hasattr(cache, "is_croppable") else True
+    assert all(layer.is_croppable for layer in cache.layers)
     assert not cache.is_compileable
     layer = cache.layers[0]
     assert isinstance(layer, SyncAttnCacheLayer)

@@ -220,7 +220,7 @@ def _check_shapes(
         check.require_same(query, "query", key, "key", axis, name)
     for axis, name in ((1, "heads"), (2, "keys")):
         check.require_same(key, "key", anchor, "anchor", axis, name)
-    if anchor.shape[0] not in {1, key.shape[0]}:
+    if anchor.shape[0] not in (1, key.shape[0]):
         raise ValueError(
             f"`anchor` must have one batch for all or {key.shape[0]}, as many as `key`; got "
             f"{anchor.shape[0]}, shape {tuple(anchor.shape)}. Drop or expand its first axis."

@@ -20,7 +20,6 @@ class SyncAttnCacheLayer(CacheLayerMixin):
     """
 
     is_sliding = False
-    is_croppable = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,9 +30,15 @@ class SyncAttnCacheLayer(CacheLayerMixin):
         """Keeps from the first token on all that `crop` needs.
 
         Oscillator attention at power 1 decodes from running sums, which cannot be cropped; it then
-        keeps the values too. The other mechanisms can always be cropped.
+        keeps the values too. The other mechanisms can always be cropped. Once tokens are there it
+        is too late, and nothing changes.
         """
-        self.record_past = True
+        self.record_past = self.record_past or self.state is None
+
+    @property
+    def is_croppable(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """True unless running sums stand for what is gone."""
+        return self.state is None or getattr(self.state, "value", self.state) is not None
 
     def get_seq_length(self) -> int:
         """Returns the number of tokens so far, padding included."""

@@ -77,7 +77,6 @@ def generate_text(
         input_ids,
         attention_mask=torch.ones_like(input_ids),
         max_new_tokens=max_new_tokens,
-        use_cache=False,
         pad_token_id=0,
         **(sampling if temperature > 0 else {"do_sample": False}),
     )
