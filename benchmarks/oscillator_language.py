@@ -30,22 +30,17 @@ from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM
 from syncattn.training.setup import parameter_groups
 
 CONTEXT = 128
-PLAIN: dict[str, Any] = {"anchors": "ball", "readout_gain": None, "coupling_bias": None}
+BEST: dict[str, Any] = {"anchors": "rotary", "readout_power": 4, "readout_gain": 4.0}
 LADDER: dict[str, dict[str, Any]] = {
     "published": {"variant": "paper"},
-    "table": PLAIN,
-    "bias": PLAIN | {"coupling_bias": -4.0},
-    "power": PLAIN | {"readout_power": 4},
-    "rotary": PLAIN | {"anchors": "rotary"},
-    "content": PLAIN | {"anchors": "content"},
-    "rotary-content": PLAIN | {"anchors": "rotary-content"},
-    "rotary-content-power": PLAIN | {"anchors": "rotary-content", "readout_power": 4},
-    "rotary-content-bias": PLAIN | {"anchors": "rotary-content", "coupling_bias": -4.0},
-    "no-gain": {"anchors": "rotary-content", "readout_power": 4, "readout_gain": None},
-    "best": {"anchors": "rotary-content", "readout_power": 4},
-    "best-rotary": {"anchors": "rotary", "readout_power": 4},
+    "best": BEST,
+    "no-bias": BEST | {"coupling_bias": None},
+    "no-gain": BEST | {"readout_gain": None},
+    "no-power": BEST | {"readout_power": 1, "readout_gain": None},
+    "table": BEST | {"anchors": "ball"},
+    "content": BEST | {"anchors": "rotary-content"},
 }
-"""What is changed, one thing at a time."""
+"""The published layer, the best one found, and that one without one of its parts."""
 
 
 def options_of(arm: str) -> dict[str, Any]:

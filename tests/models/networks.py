@@ -7,7 +7,9 @@ from syncattn.models import MECHANISMS, SyncAttnConfig, SyncAttnForCausalLM
 
 VOCABULARY = 23
 SIZES = {"vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": 2,
-         "num_attention_heads": 2, "max_position_embeddings": 24}  # fmt: skip
+         "num_attention_heads": 2, "max_position_embeddings": 24,
+         "initializer_range": 0.25}  # fmt: skip
+"""The default lets the blocks of a Euclidean stream add little at first; a leak must show here."""
 KINDS = [(mechanism, "swiglu") for mechanism in MECHANISMS] + [
     ("softmax", "none"),
     ("kuramoto", "mean-field"),

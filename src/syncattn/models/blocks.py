@@ -19,7 +19,9 @@ ATTENTIONS: dict[str, type[nn.Module]] = {
     "frustrated": sync_nn.FrustratedSynchronization,
 }
 DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
-    "selective": {"position": "coordinate", "frequency_gain": 0.1}
+    "selective": {"position": "coordinate", "frequency_gain": 0.1},
+    # Table anchors and an affine read-out cannot look at one token among many.
+    "oscillator": {"anchors": "rotary", "readout_power": 4, "readout_gain": 4.0},
 }
 """What a language model needs and a bare layer leaves out."""
 PASSED_ON: dict[str, frozenset[str]] = {

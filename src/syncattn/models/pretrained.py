@@ -12,6 +12,8 @@ from transformers.modeling_utils import PreTrainedModel
 from syncattn.models.blocks import ATTENTIONS
 from syncattn.models.configuration import SyncAttnConfig
 
+EMBEDDING_STD = 0.02
+"""Standard deviation of the embeddings of a Euclidean stream."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -68,6 +70,10 @@ class SyncAttnPreTrainedModel(PreTrainedModel):
             std = self.config.initializer_range or module.in_features**-0.5
             if getattr(module, "_adds_to_stream", False):
                 std *= (2 * self.config.num_hidden_layers) ** -0.5
+                if not self.config.on_torus and self.config.initializer_range is None:
+                    # Additions as large as the embeddings drown the tokens in noise: the loss then
+                    # falls faster without any attention than with it.
+                    std = min(std, EMBEDDING_STD / 10)
             if getattr(module, "_gives_phases", False):
                 std *= self.config.phase_embedding_std
             module.weight.normal_(std=std)
@@ -77,7 +83,7 @@ class SyncAttnPreTrainedModel(PreTrainedModel):
             module.weight.fill_(1.0)
         elif isinstance(module, nn.Embedding):
             torus = self.config.on_torus
-            module.weight.normal_(std=self.config.phase_embedding_std if torus else 0.02)
+            module.weight.normal_(std=self.config.phase_embedding_std if torus else EMBEDDING_STD)
         elif isinstance(module, tuple(ATTENTIONS.values())) and hasattr(module, "reset_parameters"):
             module.reset_parameters()  # pyright: ignore[reportCallIssue]
 

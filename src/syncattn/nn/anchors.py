@@ -21,7 +21,7 @@ KINDS = (*TABLES, "content", "rotary", "rotary-content")
 UNLIMITED = ("content", "rotary", "rotary-content")
 """Kinds of anchors that take sequences of any length."""
 
-PERIODS = (4.0, 4096.0)
+PERIODS = (4.0, 512.0)
 """Shortest and longest period of a rotation at first, in tokens."""
 
 
@@ -235,7 +235,7 @@ class RotaryAnchors(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Spreads the periods from 4 to 4096 tokens over planes and heads."""
+        """Spreads the periods from 4 to 512 tokens over planes and heads."""
         if self.content is not None:
             self.content.reset_parameters()
         if self.raw_anchor is not None:
