@@ -24,4 +24,9 @@ def test_every_command_exists():
     makefile = (Path(__file__).parent.parent / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
         assert f"\n{target}:" in makefile
-    assert set(re.findall(r"bin/syncattn (\w+)", README)) <= {"compare", "generate", "simulate", "device"}
+    assert set(re.findall(r"bin/syncattn (\w+)", README)) <= {
+        "compare",
+        "generate",
+        "simulate",
+        "device",
+    }
