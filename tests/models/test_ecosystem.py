@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from transformers import Trainer, TrainingArguments
 
 from syncattn.models import SyncAttnForCausalLM
@@ -9,6 +10,13 @@ from tests.models.networks import EVERY_MECHANISM, build, tokens
 
 # Trainer and PEFT still use names that the newest Transformers deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
+
+
+@pytest.fixture(autouse=True)
+def own_process_state():
+    """Accelerate keeps one state per process; what Trainer set must not meet the next test."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 class Rows(torch.utils.data.Dataset):
