@@ -13,18 +13,15 @@ the same block with the same projections.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, scaled_dot_product_attention
 
+from runs import add_runs, finish
 from syncattn.data import AgreementSplit, AgreementTask
 from syncattn.nn import OscillatorAttention
 from syncattn.nn.heads import merge_heads, split_heads
@@ -107,19 +104,19 @@ def accuracy(model: nn.Module, split: AgreementSplit) -> tuple[float, float]:
     return right.float().mean().item(), right[split.hard].float().mean().item()
 
 
-def train(arm: str, seed: int, epochs: int, corrected: bool) -> dict[str, float | str | int]:
+def train(arm: str, seed: int, options: argparse.Namespace) -> dict[str, float | str | int]:
     """Trains one reader and returns what it reached."""
     torch.set_num_threads(1)
-    task = AgreementTask(corrected=corrected)
+    task = AgreementTask(corrected=options.corrected)
     training, validation = task.split(40_000, seed=1), task.split(4_000, seed=2)
     torch.manual_seed(seed)
     model = Reader(arm, len(task.vocabulary))
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=1e-4, fused=True)
-    steps = epochs * (40_000 // BATCH)
+    steps = options.epochs * (40_000 // BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     order = torch.Generator().manual_seed(seed)
     start = time.perf_counter()
-    for _ in range(epochs):
+    for _ in range(options.epochs):
         for index in torch.randperm(40_000, generator=order).split(BATCH):
             batch = part(training, index)
             loss = binary_cross_entropy_with_logits(model(batch), batch.label.float())
@@ -139,26 +136,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=["published", "default"])
-    parser.add_argument("--seeds", type=int, default=10, help="seeds 0 to n - 1")
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--corrected", action="store_true", help="no undecidable nouns")
-    parser.add_argument("--records", type=Path, help="JSON lines; what is there is not run again")
+    add_runs(parser, seeds=10)
     options = parser.parse_args()
-    done: list[dict[str, float | str | int]] = []
-    if options.records is not None and options.records.exists():
-        done = [json.loads(line) for line in options.records.read_text().splitlines()]
-    known = {(r["arm"], r["seed"]) for r in done}
-    wanted = [(a, s) for s in range(options.seeds) for a in options.arms if (a, s) not in known]
-    with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
-        jobs = [pool.submit(train, a, s, options.epochs, options.corrected) for a, s in wanted]
-        for job in jobs:
-            record = job.result()
-            done.append(record)
-            print(json.dumps(record), flush=True)
-            if options.records is not None:
-                with options.records.open("a") as file:
-                    file.write(json.dumps(record) + "\n")
+    done = finish(train, options)
     print(f"\nceiling {AgreementTask(corrected=options.corrected).ceiling:.3f}")
     for arm in options.arms:
         hard = [float(r["hard"]) for r in done if r["arm"] == arm]

@@ -12,11 +12,10 @@ needs, (1 + M) x dim: what is beyond "same widths" is padding, because SDPA take
 from __future__ import annotations
 
 import argparse
-import platform
-import time
 from collections.abc import Callable
 
 import torch
+from timing import add_clock, shortest, start_clock
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -24,19 +23,6 @@ from syncattn import functional
 
 HEADS = 8
 Timed = Callable[[], object]
-
-
-def shortest(functions: dict[str, Timed], repeats: int, clock: Callable[[], float]) -> list[float]:
-    """Returns the shortest time of each function in seconds, run in turn."""
-    times = [float("inf")] * len(functions)
-    for turn in range(repeats + 1):
-        for place, function in enumerate(functions.values()):
-            start = clock()
-            function()
-            # The first turn is for warming up.
-            if turn > 0:
-                times[place] = min(times[place], clock() - start)
-    return times
 
 
 def softmax(length: int, width: int, training: bool) -> Timed:
@@ -78,20 +64,16 @@ def _backward(out: Tensor) -> Tensor:
 def main() -> None:
     """Parses the command line and prints one line per case."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--cpu-time", action="store_true", help="time of the processor")
+    add_clock(parser, threads=1)
     parser.add_argument("--training", action="store_true", help="forward and backward")
     parser.add_argument("--lengths", type=int, nargs="*", default=[512, 1024, 2048, 4096])
     parser.add_argument("--dims", type=int, nargs="*", default=[32, 64])
     parser.add_argument("--harmonics", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    clock = time.process_time if options.cpu_time else time.perf_counter
+    clock = start_clock(options)
     kind = "forward and backward" if options.training else "forward"
-    print(f"{kind}, 1 x {HEADS} heads, float32, {options.threads} thread(s), torch "
-          f"{torch.__version__}, {platform.machine()}")  # fmt: skip
+    print(f"{kind}, 1 x {HEADS} heads")
     header = ("length", "dim", "M", "ms", "SDPA ms", "ratio", "useful ms", "ratio")
     print(" ".join(f"{name:>9}" for name in header))
     for dim in options.dims:
@@ -104,7 +86,7 @@ def main() -> None:
                     "useful": softmax(length, (1 + harmonics) * dim, training),
                 }
                 with torch.set_grad_enabled(training):
-                    ours, same, useful = shortest(cases, options.repeats, clock)
+                    ours, same, useful = shortest(cases, options.repeats, clock).values()
                 print(
                     f"{length:9d} {dim:9d} {harmonics:9d} {ours * 1e3:9.1f} {same * 1e3:9.1f} "
                     f"{ours / same:9.2f} {useful * 1e3:9.1f} {ours / useful:9.2f}", flush=True,

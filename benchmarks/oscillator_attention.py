@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Callable
 
 import torch
-from timing import add_clock, extra_megabytes, shortest, start_clock
+from timing import add_clock, extra_megabytes, shortest, start_clock, without_gradient
 from torch import Tensor
 from torch.nn.functional import normalize, scaled_dot_product_attention
 
@@ -39,16 +39,6 @@ def calls(length: int, *, power: int, is_causal: bool) -> dict[str, Callable[[],
         return scaled_dot_product_attention(query, key, value, is_causal=is_causal)
 
     return {"ours": oscillators, "SDPA": softmax}
-
-
-def without_gradient(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """Returns the function, run without recording gradients."""
-
-    def run() -> Tensor:
-        with torch.no_grad():
-            return function()
-
-    return run
 
 
 def both(function: Callable[[], Tensor]) -> Callable[[], None]:

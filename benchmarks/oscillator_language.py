@@ -12,12 +12,9 @@ a name is the dimension of the oscillators. Published gaps, relative to the perp
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from runs import add_runs, finish
 from syncattn.data import load_words
 from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM
 from syncattn.training.setup import parameter_groups
@@ -147,27 +145,13 @@ def main() -> None:
     parser.add_argument("text", type=Path)
     default = ["softmax", "published-8", "best-8", "published-32", "best-32"]
     parser.add_argument("--arms", nargs="+", type=named, default=default)
-    parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to n - 1")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--vocabulary", type=int, default=2_004)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--records", type=Path, help="JSON lines; what is there is not run again")
+    add_runs(parser, seeds=3)
     options = parser.parse_args()
-    done: list[dict[str, Any]] = []
-    if options.records is not None and options.records.exists():
-        done = [json.loads(line) for line in options.records.read_text().splitlines()]
-    known = {(r["arm"], r["seed"]) for r in done}
-    wanted = [(a, s) for s in range(options.seeds) for a in options.arms if (a, s) not in known]
-    with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
-        for job in [pool.submit(train, a, s, options) for a, s in wanted]:
-            record = job.result()
-            done.append(record)
-            print(json.dumps(record), flush=True)
-            if options.records is not None:
-                with options.records.open("a") as file:
-                    file.write(json.dumps(record) + "\n")
+    done = finish(train, options)
     report(done, options.arms)
 
 

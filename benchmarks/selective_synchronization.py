@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from timing import extra_megabytes
+from timing import extra_megabytes, without_gradient
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -39,16 +39,6 @@ def best(function: Callable[[], object], repeats: int = 3) -> float:
         function()
         times.append(clock() - start)
     return min(times)
-
-
-def without_gradient(function: Callable[[], object]) -> Callable[[], object]:
-    """Returns the function, run without recording gradients."""
-
-    def run() -> object:
-        with torch.no_grad():
-            return function()
-
-    return run
 
 
 def normal(*shape: int, std: float = 1.0) -> Tensor:

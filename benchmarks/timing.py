@@ -27,6 +27,16 @@ def shortest(
     return times
 
 
+def without_gradient(function: Callable[[], object]) -> Callable[[], object]:
+    """Returns the function, run without recording gradients."""
+
+    def run() -> object:
+        with torch.no_grad():
+            return function()
+
+    return run
+
+
 def extra_megabytes(function: Callable[[], object]) -> float:
     """Returns by how much a call raises the memory of the process while it runs, from Linux."""
     try:
@@ -49,9 +59,9 @@ def _status(field: str) -> int:
         return 0
 
 
-def add_clock(parser: argparse.ArgumentParser) -> None:
+def add_clock(parser: argparse.ArgumentParser, *, threads: int = 2) -> None:
     """Adds the options that every benchmark of speed has."""
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=threads)
     parser.add_argument(
         "--cpu-time", action="store_true", help="time of the processor; wants one thread"
     )

@@ -1,0 +1,40 @@
+"""Runs of arms and seeds in worker processes, each written down as soon as it is finished."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+
+def add_runs(parser: argparse.ArgumentParser, *, seeds: int) -> None:
+    """Adds the options of `finish`, but for the arms."""
+    parser.add_argument("--seeds", type=int, default=seeds, help="seeds 0 to n - 1")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--records", type=Path, help="JSON lines; what is there is not run again")
+
+
+def finish(
+    train: Callable[[str, int, argparse.Namespace], Record], options: argparse.Namespace
+) -> list[Record]:
+    """Returns the record of every arm and seed, those of earlier calls first."""
+    done: list[Record] = []
+    if options.records is not None and options.records.exists():
+        done = [json.loads(line) for line in options.records.read_text().splitlines()]
+    known = {(r["arm"], r["seed"]) for r in done}
+    wanted = [(a, s) for s in range(options.seeds) for a in options.arms if (a, s) not in known]
+    with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
+        for job in [pool.submit(train, arm, seed, options) for arm, seed in wanted]:
+            record = job.result()
+            done.append(record)
+            print(json.dumps(record), flush=True)
+            if options.records is not None:
+                with options.records.open("a") as file:
+                    file.write(json.dumps(record) + "\n")
+    return done
