@@ -19,6 +19,7 @@ from syncattn.models.configuration import SyncAttnConfig
 from syncattn.models.padding import moved_to_the_left, require_one_side, visible_keys
 from syncattn.models.pretrained import SyncAttnPreTrainedModel
 from syncattn.nn.block import EuclideanBlock, PhaseBlock
+from syncattn.nn.decay import without_decay
 from syncattn.nn.decoding import DecodingAttention
 from syncattn.nn.synchrony import Synchrony
 
@@ -34,6 +35,8 @@ class SyncAttnModel(SyncAttnPreTrainedModel):
         super().__init__(config)
         if config.feature_size is None:
             self.embed_tokens: nn.Module = nn.Embedding(config.vocab_size, config.hidden_size)
+            if config.on_torus:
+                without_decay(self.embed_tokens)
         else:
             self.embed_tokens = nn.Linear(config.feature_size, config.hidden_size)
             self.embed_tokens._gives_phases = config.on_torus  # pyright: ignore[reportArgumentType]

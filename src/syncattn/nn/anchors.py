@@ -11,6 +11,7 @@ from torch import nn
 from syncattn import _validation as check
 from syncattn._typing import Float, Int, Tensor
 from syncattn.functional.oscillators import at_least_float32
+from syncattn.nn.decay import without_decay
 
 Stream = Float[Tensor, "batch length width"]
 Places = Int[Tensor, "*batch length"]
@@ -125,7 +126,7 @@ class TableAnchors(nn.Module):
         self.bounded = norm != "free"
         self.max_positions = max_positions
         self.raw_anchor = nn.Parameter(torch.empty(num_heads, max_positions, oscillator_dim))
-        _exempt(self.raw_anchor)
+        without_decay(self.raw_anchor)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -227,11 +228,11 @@ class RotaryAnchors(nn.Module):
         self.content: ContentAnchors | None = None
         if hidden_size is None:
             self.raw_anchor = nn.Parameter(torch.empty(num_heads, oscillator_dim))
-            _exempt(self.raw_anchor)
+            without_decay(self.raw_anchor)
         else:
             self.content = ContentAnchors(hidden_size, num_heads, oscillator_dim)
         self.rate = nn.Parameter(torch.empty(num_heads, self.num_planes))
-        _exempt(self.rate)
+        without_decay(self.rate)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -298,11 +299,6 @@ def _draw_on_sphere(parameter: nn.Parameter) -> None:
     with torch.no_grad():
         parameter.normal_()
         parameter.div_(parameter.norm(dim=-1, keepdim=True))
-
-
-def _exempt(parameter: nn.Parameter) -> None:
-    # A place or a rate has no meaningful zero to shrink to.
-    parameter._no_weight_decay = True  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _unlimited() -> str:

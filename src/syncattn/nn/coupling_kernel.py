@@ -10,6 +10,7 @@ from torch import nn
 from syncattn import _validation as check
 from syncattn._typing import Complex, Float, Tensor
 from syncattn.functional import wrap_phase
+from syncattn.nn.decay import without_decay
 
 Coefficients = Float[Tensor, "heads delays harmonics width"]
 
@@ -72,6 +73,7 @@ class CouplingKernel(nn.Module):
         delay_only: bool = False,
     ) -> None:
         super().__init__()
+        without_decay(self)
         check.require_integer(num_heads, "num_heads", minimum=1)
         check.require_integer(num_delays, "num_delays", minimum=2 if delay_only else 1)
         check.require_integer(num_harmonics, "num_harmonics", minimum=1)

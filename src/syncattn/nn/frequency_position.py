@@ -11,6 +11,7 @@ from syncattn import _validation as check
 from syncattn._masks import segments
 from syncattn._typing import Bool, Float, Int, Tensor
 from syncattn.functional.oscillators import at_least_float32
+from syncattn.nn.decay import without_decay
 
 POSITIONS = ("coordinate", "drift", "learned")
 
@@ -34,9 +35,6 @@ class FrequencyPosition(nn.Module):
         ValueError: If `kind` is unknown, or the table has no row.
     """
 
-    # A rate or a table has no meaningful zero to shrink to.
-    _no_weight_decay = True
-
     def __init__(
         self,
         kind: str,
@@ -47,6 +45,7 @@ class FrequencyPosition(nn.Module):
         max_positions: int | None = None,
     ) -> None:
         super().__init__()
+        without_decay(self)
         check.require_choice(kind, "position", POSITIONS)
         self.kind = kind
         self.window = window
@@ -63,8 +62,6 @@ class FrequencyPosition(nn.Module):
         else:
             width = frequency_dim if kind == "drift" else 1
             self.rate = nn.Parameter(torch.empty(num_heads, width))
-        for parameter in self.parameters():
-            parameter._no_weight_decay = True  # pyright: ignore[reportAttributeAccessIssue]
 
     def reset_parameters(self, cutoff: float, std: Float[Tensor, " heads"]) -> None:
         """Draws the rates for the window, or the table with the spread of the frequencies.

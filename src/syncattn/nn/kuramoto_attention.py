@@ -10,6 +10,7 @@ from torch import nn
 from syncattn import _validation as check
 from syncattn._typing import Tensor
 from syncattn.functional import PhaseState, kuramoto_attention, kuramoto_attention_step
+from syncattn.nn.decay import without_decay
 from syncattn.nn.phase_coupling import PhaseCoupling
 
 
@@ -50,7 +51,7 @@ class KuramotoAttention(PhaseCoupling):
         )  # fmt: skip
         check.require_number(step_size, "step_size")
         self.initial_step_size = step_size
-        self.step_size = nn.Parameter(torch.full((num_heads, 1, 1), step_size))
+        self.step_size = without_decay(nn.Parameter(torch.full((num_heads, 1, 1), step_size)))
 
     def reset_parameters(self) -> None:
         """Starts with open gates and the initial step."""

@@ -16,6 +16,7 @@ from syncattn.functional.oscillator_inputs import COUPLINGS, Coupling, token_pla
 from syncattn.functional.oscillator_settling import SettlingMode, settling_mode
 from syncattn.functional.oscillator_state import OscillatorState, oscillator_attention_step
 from syncattn.nn.anchors import Anchors, build_anchors, require_places
+from syncattn.nn.decay import without_decay
 from syncattn.nn.decoding import require_step
 from syncattn.nn.heads import merge_heads, split_heads
 from syncattn.nn.oscillator_options import (
@@ -49,9 +50,7 @@ class OscillatorCouplings(NamedTuple):
 
 
 def _per_head(num_heads: int) -> nn.Parameter:
-    parameter = nn.Parameter(torch.empty(num_heads))
-    parameter._no_weight_decay = True  # pyright: ignore[reportAttributeAccessIssue]
-    return parameter
+    return without_decay(nn.Parameter(torch.empty(num_heads)))
 
 
 class OscillatorAttention(nn.Module):

@@ -11,6 +11,7 @@ from torch.nn.functional import softplus
 from syncattn import _validation as check
 from syncattn._typing import Bool, Float, Tensor
 from syncattn.functional import PhaseState, kuramoto_attention_weights, rotary_drift
+from syncattn.nn.decay import without_decay
 from syncattn.nn.decoding import require_step
 from syncattn.nn.heads import merge_heads, split_heads
 from syncattn.nn.synchrony import Synchrony
@@ -64,7 +65,7 @@ class PhaseCoupling(nn.Module):
         if gate == "query-key":
             self.key_gate_proj = nn.Linear(2 * hidden_size, hidden_size)
         if gate in {"static", "signed"}:
-            self.raw_gate = nn.Parameter(torch.empty(num_heads, 1, dim))
+            self.raw_gate = without_decay(nn.Parameter(torch.empty(num_heads, 1, dim)))
         if drift_base is not None:
             check.require_number(drift_base, "drift_base", minimum=1.0, exclusive=True)
         self.drift_base = drift_base

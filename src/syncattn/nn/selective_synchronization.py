@@ -21,6 +21,7 @@ from syncattn.functional import (
 )
 from syncattn.functional.oscillators import visible_order_parameter
 from syncattn.nn.calibration import frequency_std, squared_cutoff
+from syncattn.nn.decay import without_decay
 from syncattn.nn.decoding import require_step
 from syncattn.nn.frequency_position import POSITIONS, FrequencyPosition
 from syncattn.nn.heads import merge_heads, split_heads
@@ -143,10 +144,8 @@ class SelectiveSynchronization(nn.Module):
         self.v_proj = nn.Linear(hidden_size, hidden_size, bias=bool(bias))
         self.o_proj = nn.Linear(hidden_size, hidden_size, bias=bool(bias))
         strengths = () if per_head_coupling is False else (num_heads,)
-        self.raw_coupling_strength = nn.Parameter(torch.empty(strengths))
-        self.raw_coupling_decay = nn.Parameter(torch.empty(num_heads))
-        for raw in (self.raw_coupling_strength, self.raw_coupling_decay):
-            raw._no_weight_decay = True  # pyright: ignore[reportAttributeAccessIssue]
+        self.raw_coupling_strength = without_decay(nn.Parameter(torch.empty(strengths)))
+        self.raw_coupling_decay = without_decay(nn.Parameter(torch.empty(num_heads)))
         self.frequency_position = None
         if position is not None:
             self.frequency_position = FrequencyPosition(
