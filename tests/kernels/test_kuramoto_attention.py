@@ -5,7 +5,8 @@ import torch
 
 from syncattn import kernels, reference
 from syncattn._masks import Visibility
-from syncattn.kernels.kuramoto_attention import Score, dense_weights
+from syncattn.kernels.kuramoto_attention import dense_weights
+from syncattn.kernels.score import Score
 from tests.conformance import SCENES
 from tests.tolerance import assert_same
 

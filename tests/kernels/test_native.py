@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from syncattn._masks import Visibility
-from syncattn.kernels import native
-from syncattn.kernels.native import Kind, fits, fuse, pair_gradients, pair_sums
+from syncattn.kernels import compiled as passes
+from syncattn.kernels.compiled import fuse
+from syncattn.kernels.native import Kind, fits, pair_gradients, pair_sums
 from syncattn.kernels.selective_synchronization import selective_synchronization
 from tests.kernels.test_selective_synchronization import operands, oracle, results, visibility_of
 from tests.tolerance import assert_as_exact, error
@@ -13,7 +14,7 @@ from tests.tolerance import assert_as_exact, error
 
 @pytest.fixture
 def compiled():
-    if native.shutil.which("cc") is None:
+    if passes.shutil.which("cc") is None:
         pytest.skip("no C compiler here")
     assert fuse()
     yield
@@ -168,11 +169,11 @@ def test_the_choice_of_the_strongest_stays_eager(compiled):
 
 @pytest.mark.parametrize("command", ["missing-compiler-name", "false"])
 def test_without_a_compiler_it_warns_and_stays_off(monkeypatch, command):
-    monkeypatch.setattr(native, "_library", None)
-    which = native.shutil.which
+    monkeypatch.setattr(passes, "_library", None)
+    which = passes.shutil.which
     monkeypatch.setenv("CC", command)
     monkeypatch.setattr(
-        native.shutil, "which", lambda name: which(name) if name == command else None
+        passes.shutil, "which", lambda name: which(name) if name == command else None
     )
     with pytest.warns(RuntimeWarning, match="`fuse` must find a C compiler"):
         assert not fuse()

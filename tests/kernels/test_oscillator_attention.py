@@ -5,8 +5,8 @@ import torch
 
 from syncattn import reference
 from syncattn.functional.oscillator_attention import COUPLINGS
-from syncattn.kernels import native
-from syncattn.kernels.native import fuse
+from syncattn.kernels import compiled as passes
+from syncattn.kernels.compiled import fuse
 from syncattn.kernels.oscillator_attention import (
     COUPLING_KINDS,
     oscillator_drive,
@@ -21,7 +21,7 @@ MASKS = ["none", "causal", "key_mask", "segment", "attn_mask", "combined"]
 @pytest.fixture(params=["operations", "compiled"])
 def form(request):
     if request.param == "compiled":
-        if native.shutil.which("cc") is None:
+        if passes.shutil.which("cc") is None:
             pytest.skip("no C compiler here")
         assert fuse()
     yield request.param

@@ -13,7 +13,7 @@ from syncattn._masks import Visibility
 from syncattn._typing import Float, Tensor
 from syncattn.functional.oscillators import at_least_float32
 from syncattn.functional.phase_drift import phase_drift
-from syncattn.kernels.kuramoto_attention import Score
+from syncattn.kernels.score import Score
 
 QueryGate = Float[Tensor, "..."]
 KeyGate = Float[Tensor, "..."]

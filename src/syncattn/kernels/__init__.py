@@ -1,11 +1,11 @@
 """The fast forms: the same names as the definitions, private, only tensors."""
 
+from syncattn.kernels.compiled import fuse
 from syncattn.kernels.frustrated_synchronization import (
     frustrated_synchronization,
     frustrated_synchronization_dense,
 )
 from syncattn.kernels.kuramoto_attention import kuramoto_attention
-from syncattn.kernels.native import fuse
 from syncattn.kernels.oscillator_attention import (
     COUPLING_KINDS,
     oscillator_drive,
@@ -17,6 +17,7 @@ from syncattn.kernels.selective_synchronization import (
     Method,
     selective_synchronization,
 )
+from syncattn.kernels.triton_availability import triton_requirements, with_triton
 
 __all__ = [
     "COUPLING_KINDS",
@@ -30,4 +31,6 @@ __all__ = [
     "oscillator_drive",
     "oscillator_readout",
     "selective_synchronization",
+    "triton_requirements",
+    "with_triton",
 ]

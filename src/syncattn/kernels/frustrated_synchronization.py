@@ -4,7 +4,9 @@ import torch
 from torch.nn.functional import pad
 
 from syncattn._typing import Tensor
-from syncattn.kernels.kuramoto_attention import Part, Score, Targets, couple, dense_weights
+from syncattn.kernels.kuramoto_attention import Part, Targets, couple, dense_weights
+from syncattn.kernels.phase_passes import couple_compiled, fits_compiled
+from syncattn.kernels.score import Score
 
 
 def harmonics(cos: Tensor, sin: Tensor, num_harmonics: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -53,6 +55,8 @@ def frustrated_synchronization(
     imaginary = harmonic_amplitude * frustration.sin()
     delays, num_harmonics = harmonic_amplitude.shape[1:3]
     key_mask = score.visibility.key_mask
+    if fits_compiled(score, delays):
+        return couple_compiled(score, real, imaginary)
 
     def fold(cos: Tensor, sin: Tensor, part: Part, targets: Targets) -> list[Tensor]:
         if key_mask is not None:

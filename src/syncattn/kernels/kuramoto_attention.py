@@ -10,7 +10,9 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 
 from syncattn._masks import Visibility
 from syncattn._typing import Tensor
-from syncattn.kernels.scaled_dot_product import attend
+from syncattn.kernels.phase_passes import couple_compiled, fits_compiled
+from syncattn.kernels.scaled_dot_product import attend, widths
+from syncattn.kernels.score import Score
 
 # Some hundred kilobytes of float32 stay in cache, where a pass costs less than half of what it does
 # in memory; a single head is never split.
@@ -20,37 +22,6 @@ Part = tuple[slice, slice]
 Targets = list[Tensor] | None
 Fold = Callable[[Tensor, Tensor, Part, Targets], list[Tensor]]
 Unfold = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-class Score(NamedTuple):
-    """What makes the weights, checked and in one dtype.
-
-    Attributes:
-        query_phase: ``(batch, heads, queries, dim)`` radians, without drift.
-        key_phase: ``(batch, heads, keys, dim)``; the same object when queries are keys.
-        query_gate: Like `query_phase`.
-        key_gate: Like `key_phase`.
-        drift: Cosines and sines of the drift at every key's place, ``(keys, dim)`` each; the
-            queries are the last keys. None without drift.
-        scale: Factor of the score.
-        sink: ``(heads,)``, the logit of attending to nothing, or None.
-        visibility: Who sees whom.
-    """
-
-    query_phase: Tensor
-    key_phase: Tensor
-    query_gate: Tensor
-    key_gate: Tensor
-    drift: tuple[Tensor, Tensor] | None
-    scale: float
-    sink: Tensor | None
-    visibility: Visibility
-
-    @property
-    def ordered(self) -> bool:
-        """True when causality alone, strict or not, says who sees whom."""
-        free = self.visibility._replace(is_causal=False, exclude_self=False)
-        return self.visibility.is_causal and free.everything
 
 
 class Columns(NamedTuple):
@@ -74,6 +45,9 @@ def kuramoto_attention(score: Score) -> Tensor:
     Returns:
         The phase increment.
     """
+    if fits_compiled(score, 1):
+        one = score.key_phase.new_ones(score.key_phase.shape[1], 1, 1, 1)
+        return couple_compiled(score, one, torch.zeros_like(one))
     return couple(score, _unchanged, tangent, 2)
 
 
@@ -148,7 +122,7 @@ def couple(
     """
     dim = score.key_phase.shape[-1]
     value_width = num_columns * dim
-    width = _width(score, value_width)
+    width = _widths(score, value_width)
     parts = _parts(score, learned)
     if len(parts) == 1:
         columns = encode(score, _WHOLE, fold)
@@ -246,22 +220,35 @@ def _turned(cos: Tensor, sin: Tensor, by_cos: Tensor, by_sin: Tensor) -> tuple[T
     )
 
 
-def _width(score: Score, value_width: int) -> int:
-    """Returns one width for all, which the fused backends need; zeros change no inner product."""
+def _widths(score: Score, value_width: int) -> tuple[int, int]:
+    """Returns the widths of queries and keys, and of values, that attention is called with."""
     width = 2 * score.key_phase.shape[-1]
     if score.sink is None:
-        return max(width, value_width)
+        return widths(width, value_width, _less(score) or score.visibility, score.key_phase.device)
     # One column more for the sink: up to what accelerators load at once.
-    return 8 * -(-max(width + 1, value_width) // 8)
+    width = 8 * -(-max(width + 1, value_width) // 8)
+    return width, width
 
 
-def _joined(score: Score, columns: Columns, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    query, key, value = (_padded(side, width) for side in columns[:3])
+def _less(score: Score) -> Visibility | None:
+    """Returns strictly before t among t's own row as what it is one row up: plain causality."""
+    seen = score.visibility
+    square = seen.num_queries == seen.num_keys > 1
+    if not (square and score.ordered and seen.exclude_self and score.sink is None):
+        return None
+    return Visibility(seen.num_queries - 1, seen.num_keys - 1, is_causal=True)
+
+
+def _joined(
+    score: Score, columns: Columns, width: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    query, key = (_padded(side, width[0]) for side in columns[:2])
+    value = _padded(columns.value, width[1])
     if score.sink is not None:
         shape = (*key.shape[:2], 1)
         b = score.sink[:, None].expand(shape)[..., None]
         left = key.new_zeros(()).expand(*shape, 2 * score.key_phase.shape[-1])
-        key = torch.cat([_padded([left, b], width), key], -2)
+        key = torch.cat([_padded([left, b], width[0]), key], -2)
         value = pad(value, (0, 0, 1, 0))
     return query, key, value
 
@@ -272,13 +259,15 @@ def _padded(columns: list[Tensor], width: int) -> Tensor:
     return torch.cat([*columns, zero], -1)
 
 
-def _buffers(score: Score, width: int, value_width: int) -> tuple[Tensor, Tensor, Tensor]:
+def _buffers(
+    score: Score, width: tuple[int, int], value_width: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Returns room for queries, keys and values with everything but their columns in place."""
     theta_t, theta_u = score.query_phase, score.key_phase
     dim, lead = theta_u.shape[-1], 0 if score.sink is None else 1
-    long = (*theta_u.shape[:2], theta_u.shape[2] + lead, width)
-    query = theta_t.new_empty(*theta_t.shape[:3], width)
-    key, value = theta_u.new_empty(long), theta_u.new_empty(long)
+    long = (*theta_u.shape[:2], theta_u.shape[2] + lead)
+    query = theta_t.new_empty(*theta_t.shape[:3], width[0])
+    key, value = theta_u.new_empty(*long, width[0]), theta_u.new_empty(*long, width[1])
     for tensor, used in ((query, 2 * dim), (key, 2 * dim), (value, value_width)):
         tensor[..., used:] = 0.0
     if score.sink is not None:
@@ -294,10 +283,9 @@ def _attended(score: Score, query: Tensor, key: Tensor, value: Tensor) -> tuple[
     strict = score.ordered and seen.exclude_self
     square = several and seen.num_queries == seen.num_keys
     if score.sink is None:
-        if not (strict and square):
+        less = _less(score)
+        if less is None:
             return attend(query, key, value, scale=score.scale, visibility=seen), 0
-        # Strictly before t among t's own row is causal one row up; the first row sees nothing.
-        less = Visibility(seen.num_queries - 1, seen.num_keys - 1, is_causal=True)
         query, key, value = query[..., 1:, :], key[..., :-1, :], value[..., :-1, :]
         return attend(query, key, value, scale=score.scale, visibility=less), 1
     if strict and (square or not several):

@@ -1,100 +1,21 @@
-"""Compiled sums over pairs for the CPU, opt-in, where a C compiler is at hand."""
+"""Sums over pairs by the compiled passes: their arguments, forward and backward."""
 
 from __future__ import annotations
 
 import ctypes
-import os
-import shutil
-import subprocess
-import tempfile
-import threading
-import warnings
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from syncattn._masks import Visibility
 from syncattn._typing import Float, Int, Tensor
+from syncattn.kernels.compiled import run, takes
 
-__all__ = ["Blocks", "Kind", "PairGradients", "fits", "fuse", "pair_gradients", "pair_sums"]
+__all__ = ["Blocks", "Kind", "PairGradients", "fits", "pair_gradients", "pair_sums"]
 
-_SOURCE = Path(__file__).with_name("pairwise.c")
-# Without -ffast-math clamps and roots stay branches, one element at a time. It is safe in compiling
-# alone; in linking it would make the whole process flush subnormals.
-_FLAGS = ("-O3", "-fPIC", "-ffast-math")
-_TUNING = (
-    ("-march=native", "-mprefer-vector-width=512", "-fopenmp"),
-    ("-march=native", "-fopenmp-simd"),
-    ("-fopenmp-simd",),
-    (),
-)
 _WIDEST = 512
 _BLOCK = 64
 _PANEL = 128
-
-_building = threading.Lock()
-_library: ctypes.CDLL | None = None
-_enabled = False
-
-
-def fuse(enabled: bool = True) -> bool:
-    """Switches the compiled sums on or off, for the whole process.
-
-    They replace the operation-by-operation form of float32 calls on a CPU, forward and backward:
-    all that happens between two products happens in registers and the first cache. Results stay
-    within rounding. They are compiled by the first call of this function, a second or two, and
-    never by an operator itself. Selective synchronization with `top_k` or an attention mask does
-    not use them. Switch them before, not during, a forward and its backward.
-
-    Args:
-        enabled: Whether to use them.
-
-    Returns:
-        Whether they are on. Without a C compiler (`CC`, cc, gcc or clang) it warns and stays off.
-    """
-    global _library, _enabled
-    with _building:
-        if enabled and _library is None:
-            try:
-                _library = _build()
-            except (OSError, subprocess.SubprocessError) as error:
-                warnings.warn(
-                    f"`fuse` must find a C compiler that makes shared libraries; got {error}. "
-                    "Install gcc or clang, or set CC; until then tiles run operation by operation.",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-        _enabled = enabled and _library is not None
-        return _enabled
-
-
-def _build() -> ctypes.CDLL:
-    """Compiles and loads the sums with the fastest flags that work.
-
-    Raises:
-        OSError: If there is no compiler, or nothing that it makes can be loaded.
-    """
-    names = (os.environ.get("CC") or "cc", "gcc", "clang")
-    compiler = next((path for name in names if (path := shutil.which(name))), None)
-    if compiler is None:
-        raise OSError(f"none of {', '.join(names)}")
-    with tempfile.TemporaryDirectory(prefix="syncattn-") as folder:
-        failure = ""
-        for number, tuning in enumerate(_TUNING):
-            object_file, library = Path(folder, f"{number}.o"), Path(folder, f"{number}.so")
-            compile_it = [compiler, *_FLAGS, *tuning, "-c", str(_SOURCE), "-o", str(object_file)]
-            # Linked without OpenMP: its symbols come from the library that torch has loaded, so
-            # that both share one pool of threads.
-            link_it = [compiler, "-shared", str(object_file), "-o", str(library), "-lm"]
-            try:
-                for command in (compile_it, link_it):
-                    subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-                return _declared(ctypes.CDLL(str(library)))
-            except (OSError, subprocess.SubprocessError) as error:
-                failure = str(error)
-        raise OSError(f"{compiler}: {failure}")
-
 
 _POINTERS = (
     "row threshold column value count weight first end own place start list "
@@ -116,13 +37,6 @@ class _Call(ctypes.Structure):
     )
 
 
-def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
-    for function in (library.pairwise_forward, library.pairwise_backward):
-        function.argtypes = [ctypes.POINTER(_Call)]
-        function.restype = ctypes.c_int
-    return library
-
-
 def fits(row: Tensor, value: Tensor, visibility: Visibility) -> bool:
     """Returns whether the compiled sums are on and can take these operands.
 
@@ -132,9 +46,7 @@ def fits(row: Tensor, value: Tensor, visibility: Visibility) -> bool:
         visibility: Who may see whom; an attention mask is no interval of places.
     """
     return (
-        _enabled
-        and row.dtype == value.dtype == torch.float32
-        and row.device.type == "cpu"
+        takes(row, value)
         and visibility.attn_mask is None
         and max(row.shape[-1], value.shape[-1]) <= _WIDEST
         and min(row.numel(), value.numel()) > 0
@@ -221,7 +133,7 @@ def pair_sums(
     call, keep = _call(row, column, value, kind, visibility, threshold, count, blocks)
     sums, total = row.new_empty(*row.shape[:2], value.shape[-1]), row.new_empty(row.shape[:2])
     call.sums, call.total = sums.data_ptr(), total.data_ptr()
-    _run("pairwise_forward", call)
+    run("pairwise_forward", call)
     del keep
     return sums, total
 
@@ -268,7 +180,7 @@ def pair_gradients(
     )
     for name, gradient in zip(("d_row", "d_threshold", "d_column", "d_value"), result, strict=True):
         setattr(call, name, None if gradient is None else gradient.data_ptr())
-    _run("pairwise_backward", call)
+    run("pairwise_backward", call)
     del keep
     return result
 
@@ -333,12 +245,3 @@ def _intervals(
     if visibility.is_causal:
         end = torch.minimum(end, (own + 1).clamp(min=0))
     return {"first": first, "end": end, "own": own}
-
-
-def _run(name: str, call: _Call) -> None:
-    assert _library is not None
-    if getattr(_library, name)(ctypes.byref(call)):
-        raise MemoryError(
-            f"the compiled sums must find memory for copies of the columns of a group per thread; "
-            f"got none for {call.columns} columns. Use fewer threads, or `fuse(False)`."
-        )
