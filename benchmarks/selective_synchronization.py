@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from syncattn._masks import Visibility
-from syncattn.kernels.native import fuse
+from syncattn import fuse
 from syncattn.kernels.selective_synchronization import selective_synchronization
 from syncattn.kernels.selective_synchronization_tiles import Method, planned_pairs
 

@@ -22,7 +22,8 @@ _POINTERS = (
     "sums total d_row d_threshold d_column d_value"
 ).split()
 _COUNTS = (
-    "groups rows columns dim width panel block threads per_group kind power join_self exclude_self"
+    "groups rows columns dim width value_stride panel block threads per_group kind power "
+    "join_self exclude_self"
 ).split()
 _REALS = ("scale", "smoothing", "edge_floor")
 
@@ -176,7 +177,7 @@ def pair_gradients(
         torch.zeros_like(keep[0]) if points else None,
         row.new_zeros(row.shape[:2]) if thresholds else None,
         torch.zeros_like(keep[1]) if points else None,
-        torch.zeros_like(keep[2]) if values else None,
+        value.new_zeros(value.shape) if values else None,
     )
     for name, gradient in zip(("d_row", "d_threshold", "d_column", "d_value"), result, strict=True):
         setattr(call, name, None if gradient is None else gradient.data_ptr())
@@ -196,13 +197,17 @@ def _call(
     blocks: Blocks | None,
 ) -> tuple[_Call, list[Tensor]]:
     """Returns the arguments, and the tensors that must outlive the call."""
-    keep = [row.contiguous(), column.contiguous(), value.contiguous()]
+    # Values that lie beside a column of counts are read where they are.
+    in_rows = value.stride(2) == 1 and value.stride(0) == value.shape[1] * value.stride(1)
+    value = value if in_rows else value.contiguous()
+    keep = [row.contiguous(), column.contiguous(), value]
     call = _Call(
         groups=row.shape[0],
         rows=row.shape[1],
         columns=column.shape[1],
         dim=row.shape[2],
         width=value.shape[2],
+        value_stride=value.stride(1),
         panel=_PANEL if blocks is None else blocks.panel,
         block=_BLOCK if blocks is None else blocks.block,
         threads=torch.get_num_threads(),
@@ -216,8 +221,9 @@ def _call(
         edge_floor=kind.edge_floor,
     )
     own = None if blocks is None else blocks.row_place
-    named: dict[str, Tensor | None] = dict(zip(("row", "column", "value"), keep, strict=True))
-    named |= {"threshold": threshold, "count": count}
+    for name, tensor in zip(("row", "column", "value"), keep, strict=True):
+        setattr(call, name, tensor.data_ptr())
+    named: dict[str, Tensor | None] = {"threshold": threshold, "count": count}
     named |= _intervals(visibility, row.device, own)
     if blocks is not None:
         named |= {"place": blocks.column_place, "start": blocks.start, "list": blocks.list}

@@ -35,7 +35,7 @@ typedef struct {
     const float *row, *threshold, *column, *value, *count, *weight;
     const int32_t *first, *end, *own, *place, *start, *list;
     float *sums, *total, *d_row, *d_threshold, *d_column, *d_value;
-    int64_t groups, rows, columns, dim, width, panel, block, threads;
+    int64_t groups, rows, columns, dim, width, value_stride, panel, block, threads;
     int64_t per_group, kind, power, join_self, exclude_self;
     float scale, smoothing, edge_floor;
 } Call;
@@ -293,7 +293,7 @@ static int packed(const Call *c, Pack *p, long group, long first, long blocks, i
     if (backward && (!p->down || !p->value_across)) return 0;
     int product = c->kind == DISTANCE && c->dim > DIFFERENCES;
     const float *column = c->column + group * c->columns * c->dim;
-    const float *value = c->value + group * c->columns * c->width;
+    const float *value = c->value + group * c->columns * c->value_stride;
     for (long b = 0; b < blocks; b++) {
         long from = (first + b) * c->block;
         long real = c->columns - from < c->block ? c->columns - from : c->block;
@@ -322,10 +322,10 @@ static int packed(const Call *c, Pack *p, long group, long first, long blocks, i
                 p->across[(b * c->dim + d) * size + j] = x;
                 p->norm[at] += x * x;
             }
-            memcpy(p->value + at * width, value + source * c->width, 4 * c->width);
+            memcpy(p->value + at * width, value + source * c->value_stride, 4 * c->width);
             if (!backward) continue;
             for (long d = 0; d < c->width; d++)
-                p->value_across[(b * c->width + d) * size + j] = value[source * c->width + d];
+                p->value_across[(b * c->width + d) * size + j] = value[source * c->value_stride + d];
         }
         p->least[b] = real < size ? -1 : least;
         p->most[b] = most;
