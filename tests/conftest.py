@@ -1,10 +1,15 @@
 """Options, seeds and traps that hold for every test."""
 
 import functools
+import os
 import sys
 
 import pytest
 import torch
+
+if not torch.cuda.is_available():
+    # Triton reads it when it is first imported: without a device its kernels are interpreted.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 pytest.register_assert_rewrite("tests.conformance", "tests.tolerance", "tests.nn.battery")
 

@@ -9,6 +9,10 @@ SOURCE = ROOT / "src" / "syncattn"
 WITHOUT_A_TEST_FILE = {
     "kernels/compiled.py": "its switch is tested with what it compiles, in native",
     "_typing.py": "names only; every signature uses them under the typing hook",
+    "kernels/pairwise_backward_triton.py": "part of pairwise_operator_triton",
+    "kernels/pairwise_forward_triton.py": "part of pairwise_operator_triton",
+    "kernels/pairwise_tiles_triton.py": "part of pairwise_operator_triton",
+    "kernels/pairwise_view_triton.py": "part of pairwise_operator_triton",
     "kernels/selective_synchronization_engine.py": "part of selective_synchronization",
     "kernels/selective_synchronization_layout.py": "part of selective_synchronization",
     "kernels/selective_synchronization_native.py": "part of selective_synchronization",

@@ -90,7 +90,8 @@ class Visibility(NamedTuple):
         total = parts[0]
         for part in parts[1:]:
             total = total & part
-        return total.expand(*total.shape[:2], len(queries), len(keys))
+        # Not `len`, which would fix the length of an exported graph.
+        return total.expand(*total.shape[:2], queries.shape[0], keys.shape[0])
 
     def seen_keys(self, *, itself: bool = False) -> Tensor | None:
         """Returns which keys some query may see by the masks that were passed, None for all.

@@ -8,6 +8,7 @@ from syncattn import _validation as check
 from syncattn import kernels, reference
 from syncattn._backends import Requirement, choose_backend
 from syncattn._typing import AttentionMask, Float, Int, KeyMask, Keys, Queries, Tensor
+from syncattn.functional.phase_backends import feature_dtype, phase_backends
 from syncattn.functional.phase_score import Drift, KeyGate, QueryGate, Sink, score_inputs
 
 Kernel = Float[Tensor, "heads delays harmonics #dim"]
@@ -56,8 +57,9 @@ def frustrated_synchronization(
         exclude_self: Hide each token from itself.
         scale: Factor of the score; the default is ``dim ** -0.5``.
         sink: Logit of attending to nothing; see `kuramoto_attention`.
-        backend: ``"auto"``, ``"sdpa"`` (linear memory), ``"dense"`` (any mask and any delay, at the
-            memory of the weights) or ``"reference"``.
+        backend: ``"auto"``, ``"sdpa"`` (linear memory), ``"triton"`` (likewise, one kernel on
+            CUDA), ``"dense"`` (any mask and any delay, at the memory of the weights) or
+            ``"reference"``.
 
     Returns:
         The increment in radians, in the dtype of `query_phase`.
@@ -87,13 +89,21 @@ def frustrated_synchronization(
         delays == 1 or (attn_mask is None and (ordered or unordered)),
     )
     one_step = Requirement("a delay of at most one step", delays <= 2)
-    candidates = {"sdpa": (contained, one_step), "dense": (), "reference": ()}
+    folded = (contained, one_step)
+    candidates = phase_backends({"sdpa": folded, "dense": (), "reference": ()}, inputs.score, folded)
     chosen = choose_backend("frustrated_synchronization", backend, candidates)
     score, visibility = inputs.score, inputs.visibility
     dtype = score.query_phase.dtype
     amplitude, alpha = harmonic_amplitude.to(dtype), frustration.to(dtype)
     if chosen == "sdpa":
         return kernels.frustrated_synchronization(score, amplitude, alpha).to(query_phase.dtype)
+    if chosen == "triton":
+        from syncattn.kernels import frustrated_synchronization_triton as triton
+
+        out = triton.frustrated_synchronization(
+            score, amplitude, alpha, feature_dtype(query_phase)
+        )
+        return out.to(query_phase.dtype)
     reach = visibility._replace(exclude_self=False).dense(score.query_phase.device)
     if reach is not None:
         reach = reach | _itself(visibility.offset, reach)

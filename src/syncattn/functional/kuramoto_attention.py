@@ -6,6 +6,7 @@ from syncattn import kernels, reference
 from syncattn._backends import choose_backend
 from syncattn._typing import AttentionMask, Float, Int, KeyMask, Keys, Queries, Tensor
 from syncattn._typing import Weights as WeightMatrix
+from syncattn.functional.phase_backends import feature_dtype, phase_backends
 from syncattn.functional.phase_score import Drift, KeyGate, QueryGate, Sink, score_inputs
 from syncattn.kernels.kuramoto_attention import dense_weights
 
@@ -50,7 +51,8 @@ def kuramoto_attention(
         sink: :math:`b`, the logit of attending to nothing, of each head or one number: the weights
             get :math:`e^b` more in their denominator. Without it a row that sees one token alone
             follows it fully.
-        backend: ``"auto"``, ``"sdpa"`` (linear memory) or ``"reference"``.
+        backend: ``"auto"``, ``"sdpa"`` (linear memory), ``"triton"`` (likewise, one kernel on CUDA,
+            without `attn_mask`) or ``"reference"``.
 
     Returns:
         The increment in radians, in the dtype of `query_phase`.
@@ -68,11 +70,16 @@ def kuramoto_attention(
         attn_mask=attn_mask, key_mask=key_mask, cu_seqlens=cu_seqlens, is_causal=is_causal,
         exclude_self=exclude_self, scale=scale, sink=sink,
     )  # fmt: skip
-    chosen = choose_backend("kuramoto_attention", backend, {"sdpa": (), "reference": ()})
     score = inputs.score
+    candidates = phase_backends({"sdpa": (), "reference": ()}, score)
+    chosen = choose_backend("kuramoto_attention", backend, candidates)
     if chosen == "reference":
         weights = inputs.reference_weights()
         out = reference.kuramoto_attention(weights, score.query_phase, score.key_phase)
+    elif chosen == "triton":
+        from syncattn.kernels import frustrated_synchronization_triton as triton
+
+        out = triton.kuramoto_attention(score, feature_dtype(query_phase))
     else:
         out = kernels.kuramoto_attention(score)
     return out.to(query_phase.dtype)

@@ -85,7 +85,8 @@ def oscillator_attention(
         anchor_bounded: True when the caller vouches for norms of at most 1, which the linear
             read-out needs; else anchors of length 0 are refused where looking is free.
         legacy_padding: Read padded keys out, uncoupled as they are, like the published code.
-        backend: ``"auto"``, ``"blockwise"`` (memory linear in the length; named couplings), or
+        backend: ``"auto"``, ``"blockwise"`` (memory linear in the length; named couplings),
+            ``"triton"`` (the same on CUDA, in one kernel each; without `attn_mask`), or
             ``"reference"`` (a few matrices of all pairs).
 
     Returns:
@@ -188,10 +189,15 @@ def chosen(inputs: Inputs, backend: str) -> str:
         BackendUnavailableError: If the backend asked for cannot run this call.
     """
     named = inputs.options.coupling in kernels.COUPLING_KINDS
+    by_name = Requirement("`coupling` is given by name", named)
+    candidates: dict[str, tuple[Requirement, ...]] = {"blockwise": (by_name,), "reference": ()}
+    triton = kernels.triton_requirements(
+        inputs.query, inputs.key, inputs.anchor, visibility=inputs.visibility
+    )
     return choose_backend(
         "oscillator_attention",
         backend,
-        {"blockwise": (Requirement("`coupling` is given by name", named),), "reference": ()},
+        kernels.with_triton(candidates, (by_name, *triton), inputs.query),
     )
 
 
@@ -226,12 +232,27 @@ def readout(x: Tensor, inputs: Inputs, backend: str) -> Tensor:
     if power == 1 and seen.attn_mask is None and inputs.positive:
         return prefix_readout(x, anchor, value, gain=gain, visibility=seen)
     g = gain[:, None, None] if isinstance(gain, Tensor) else gain
+    if backend == "triton":
+        from syncattn.kernels import oscillator_attention_triton as triton
+
+        narrow = value.to(inputs.half or value.dtype)
+        return triton.oscillator_readout(
+            g * x, anchor, narrow, readout_power=power, visibility=seen
+        )
     return kernels.oscillator_readout(g * x, anchor, value, readout_power=power, visibility=seen)
 
 
 def _drive(inputs: Inputs, backend: str) -> tuple[Tensor, Tensor]:
     """Returns the drive of every free oscillator and its total coupling."""
     options = inputs.options
+    if backend == "triton" and isinstance(options.coupling, str):
+        from syncattn.kernels import oscillator_attention_triton as triton
+
+        query, key = (x.to(inputs.half or x.dtype) for x in (inputs.query, inputs.key))
+        return triton.oscillator_drive(
+            query, key, inputs.anchor, scale=inputs.scale, coupling=options.coupling,
+            visibility=inputs.visibility,
+        )  # fmt: skip
     if backend == "blockwise" and isinstance(options.coupling, str):
         return kernels.oscillator_drive(
             inputs.query, inputs.key, inputs.anchor, scale=inputs.scale, coupling=options.coupling,

@@ -66,6 +66,7 @@ class Inputs(NamedTuple):
         mode: How the oscillators settle.
         gain: ``(heads,)`` or a number.
         options: The keywords as passed.
+        half: The half precision in which queries, keys and values came; None if they did not.
     """
 
     query: Tensor
@@ -79,6 +80,7 @@ class Inputs(NamedTuple):
     mode: SettlingMode
     gain: Tensor | float
     options: Options
+    half: torch.dtype | None
 
     def initial(self) -> Tensor | None:
         """Returns where the oscillators begin, unit vectors; None where it does not matter."""
@@ -159,7 +161,14 @@ def checked(
         mode=settling_mode(options.mode),
         gain=_gain(options.readout_gain, query),
         options=options,
+        half=_half(query, key, value),
     )
+
+
+def _half(*tensors: Tensor | None) -> torch.dtype | None:
+    """Returns the half precision that all tensors share, None where they do not."""
+    dtypes = {x.dtype for x in tensors if x is not None}
+    return dtypes.pop() if dtypes in ({torch.bfloat16}, {torch.float16}) else None
 
 
 def query_places(visibility: Visibility, device: torch.device) -> Int[Tensor, "*batch queries"]:

@@ -9,7 +9,7 @@ import torch
 from syncattn._backends import Requirement, choose_backend
 from syncattn._typing import Keys, Queries, Tensor
 from syncattn.functional.selective_inputs import Inputs, Options, checked
-from syncattn.kernels import Method
+from syncattn.kernels import Method, triton_requirements
 from syncattn.kernels.selective_synchronization_tiles import planned_pairs
 
 # One CPU thread, float32, value_dim 64, forward and backward: at 1024 x 1024 a fifth of the pairs
@@ -28,6 +28,16 @@ _CLEARLY_FEWER = 4
 _HANDICAP = {"pruned": 2}
 
 _CANDIDATES = ("repeats", "band", "window", "pruned")
+
+TRITON = ("triton", "triton-pruned")
+"""The backends that are Triton kernels."""
+
+_IN_TRITON = {
+    "blockwise": "triton",
+    "band": "triton-pruned",
+    "window": "triton-pruned",
+    "pruned": "triton-pruned",
+}
 
 
 class BackendChoice(NamedTuple):
@@ -87,6 +97,19 @@ def choose(inputs: Inputs, backend: str) -> BackendChoice:
     Raises:
         BackendUnavailableError: If the backend asked for cannot run this call.
     """
+    choice = _chosen(inputs, backend)
+    name = _IN_TRITON.get(choice.backend)
+    if backend != "auto" or name is None or inputs.query_frequency.device.type != "cuda":
+        return choice
+    lacking = "; ".join(r.sentence for r in _requirements(inputs)[name] if not r.met)
+    if lacking:
+        return choice._replace(reason=f"{choice.reason} '{name}' cannot run without: {lacking}.")
+    reason = f"{choice.reason} '{name}' computes such pairs in one kernel."
+    return choice._replace(backend=name, reason=reason)
+
+
+def _chosen(inputs: Inputs, backend: str) -> BackendChoice:
+    """Returns the backend to run wherever the tensors are."""
     able = _requirements(inputs)
     if backend != "auto":
         choose_backend("selective_synchronization", backend, able)
@@ -124,6 +147,10 @@ def _requirements(inputs: Inputs) -> dict[str, tuple[Requirement, ...]]:
     default = Requirement("`variant` is 'default'", options.variant == "default")
     one = Requirement("frequencies have 1 coordinate", inputs.key_frequency.shape[-1] == 1)
     named = Requirement("`position_coordinate` is given", options.position_coordinate is not None)
+    all_keys = Requirement("no `top_k`", options.top_k is None)
+    triton = triton_requirements(
+        inputs.query_frequency, inputs.key_frequency, visibility=inputs.visibility
+    )
     return {
         "blockwise": (default,),
         "window": (default, one),
@@ -134,9 +161,10 @@ def _requirements(inputs: Inputs) -> dict[str, tuple[Requirement, ...]]:
             Requirement("not `is_causal`", not options.is_causal),
             Requirement("no `cu_seqlens`", options.cu_seqlens is None),
             Requirement("no `attn_mask`", options.attn_mask is None),
-            Requirement("no `top_k`", options.top_k is None),
+            all_keys,
         ),
         "reference": (),
+        **dict.fromkeys(TRITON, (default, all_keys, *triton)),
     }
 
 

@@ -16,6 +16,7 @@ from syncattn.kernels import EDGE_FLOOR
 PerHead = Float[Tensor, " #heads"] | Float[Tensor, ""] | float | int
 
 _STRANGE = 1e6
+_HALF = ({torch.bfloat16}, {torch.float16})
 
 
 class Options(NamedTuple):
@@ -50,6 +51,8 @@ class Inputs(NamedTuple):
         visibility: Who may see whom.
         self_pairs: Whether query i is key ``i + keys - queries``.
         options: The keywords as passed.
+        point_dtype: Half precision if both frequencies came in it and were not moved, else the
+            dtype of the above.
     """
 
     query_frequency: Tensor
@@ -60,6 +63,7 @@ class Inputs(NamedTuple):
     visibility: Visibility
     self_pairs: bool
     options: Options
+    point_dtype: torch.dtype
 
     def scaled(self) -> tuple[Tensor, Tensor, Tensor]:
         """Returns dimensionless frequencies of both sides and 1 / (2 a c²) of each row.
@@ -127,7 +131,9 @@ def checked(
     r = _order_parameter(
         phase, options.order_parameter, visibility, omega_i, options.unbiased_order_parameter
     )
-    origin = _origin(omega_j, visibility)
+    half = {query_frequency.dtype, key_frequency.dtype} in _HALF and omega_j.device.type == "cuda"
+    # Kernels for accelerators multiply half precision as it is, which a shift would round again.
+    origin = omega_j.new_zeros(1, 1, 1, 1) if half else _origin(omega_j, visibility)
     return Inputs(
         omega_i - origin,
         omega_j - origin,
@@ -137,6 +143,7 @@ def checked(
         visibility,
         self_pairs,
         options,
+        key_frequency.dtype if half else omega_j.dtype,
     )
 
 

@@ -20,7 +20,7 @@ from syncattn._typing import (
 )
 from syncattn._typing import Weights as WeightMatrix
 from syncattn.functional.oscillators import at_least_float32
-from syncattn.functional.selective_backends import choose, run_method
+from syncattn.functional.selective_backends import TRITON, choose, run_method
 from syncattn.functional.selective_empty_rows import fill_empty_rows
 from syncattn.functional.selective_inputs import EDGE_FLOOR, Inputs, Options, PerHead, checked
 
@@ -66,11 +66,14 @@ def selective_synchronization(
     - ``"band"`` does so along `position_coordinate`;
     - ``"pruned"`` skips blocks of tokens whose boxes or balls are out of reach;
     - ``"repeats"`` computes equal tokens once, without `top_k` or masks other than padding;
+    - ``"triton"`` computes all visible pairs on CUDA, and ``"triton-pruned"`` the blocks that
+      ``"pruned"`` would, in one kernel each, without `attn_mask` and `top_k`;
     - ``"reference"`` is the dense definition, and the only one with ``variant="paper"``.
 
     ``"auto"`` orders the tokens of long inputs, counts the pairs that each would compute, and
     takes another than ``"blockwise"`` where that needs at most a quarter of its pairs; never
-    under ``torch.compile``. `explain_backend` tells its reason.
+    under ``torch.compile``. On CUDA it takes their Triton forms where those can run.
+    `explain_backend` tells its reason.
 
     Args:
         query_frequency: Natural frequencies of the queries, ``(batch, heads, queries, dim)``.
@@ -143,6 +146,8 @@ def attend(inputs: Inputs, value: Tensor, backend: str) -> Tensor:
         weights = reference.synchronization_weights(strength, epsilon=_epsilon(options))
         out = (weights @ value.to(weights.dtype)).to(value.dtype)
         total = strength.sum(-1)
+    elif chosen in TRITON:
+        out, total = _attend_triton(inputs, value, pruned=chosen != "triton")
     else:
         method, coordinate = run_method(chosen, inputs)
         query, key, inverse_threshold = inputs.scaled()
@@ -162,6 +167,25 @@ def attend(inputs: Inputs, value: Tensor, backend: str) -> Tensor:
             edge_floor=max(options.edge_floor, 1e-12),
         )
     return fill_empty_rows(out.to(value.dtype), total.detach() == 0, value, inputs)
+
+
+def _attend_triton(inputs: Inputs, value: Tensor, *, pruned: bool) -> tuple[Tensor, Tensor]:
+    from syncattn.kernels import selective_synchronization_triton as triton
+
+    options, dtype = inputs.options, inputs.point_dtype
+    return triton.selective_synchronization(
+        inputs.query_frequency.to(dtype),
+        inputs.key_frequency.to(dtype),
+        # Strengths are of the frequencies, and those are float32 at most.
+        value.float() if value.dtype == torch.float64 else value,
+        inputs.scaled()[2],
+        inputs.coupling_decay,
+        visibility=inputs.visibility,
+        pruned=pruned,
+        self_pairs=inputs.self_pairs,
+        smoothing=options.smoothing,
+        edge_floor=max(options.edge_floor, 1e-12),
+    )
 
 
 def _epsilon(options: Options) -> float:
