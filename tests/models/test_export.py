@@ -1,8 +1,17 @@
+import json
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
 import pytest
 import torch
 
-from syncattn.models.export import export_model
-from tests.models.networks import build
+from syncattn.models import MECHANISMS, export
+from syncattn.models.export import export_model, export_onnx
+from tests.models.networks import build, tokens
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -29,3 +38,41 @@ def test_what_cannot_be_traced_is_refused_with_the_reason():
     with pytest.raises(RuntimeError, match=r"'softmax' must be traceable to be exported; got .*Us"):
         export_model(model, length=8)
     assert model.training
+
+
+def test_onnx_says_what_must_be_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "find_spec", lambda _: None)
+    with pytest.raises(ImportError, match=r"onnx and onnxscript must be installed .*Use|Run `pip"):
+        export_onnx(build("softmax"), tmp_path / "network.onnx")
+
+
+@pytest.mark.parametrize("mechanism", ["selective", "oscillator"])
+def test_dense_forms_are_for_the_export_alone(mechanism):
+    model, ids = build(mechanism), tokens()
+    before = model(ids).logits
+    attention = model.model.layers[0].attention
+    with export._dense(model):
+        dense = model(ids).logits
+    torch.testing.assert_close(dense, before, rtol=1e-4, atol=1e-5)
+    after = attention.options if mechanism == "selective" else vars(attention)
+    assert after["backend"] == "auto"
+    assert torch.equal(model(ids).logits, before)
+
+
+@pytest.mark.parametrize("mechanism", ["selective", "oscillator"])
+def test_an_operator_of_our_own_is_no_onnx(mechanism, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "find_spec", lambda _: object())
+    monkeypatch.setattr(export, "_dense", nullcontext)
+    message = f"'{mechanism}' must be expressible by common operators.*got syncattn.*Use export_m"
+    with pytest.raises(RuntimeError, match=message):
+        export_onnx(build(mechanism), tmp_path / "network.onnx", length=8)
+
+
+@pytest.mark.slow
+def test_an_onnx_network_says_the_same(tmp_path):
+    # In a process of its own: a length that is left open cannot pass the hook on types.
+    command = [sys.executable, "-W", "ignore", "-m", "tests.models.onnx_networks", tmp_path]
+    found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=600)
+    errors = json.loads(found.stdout.splitlines()[-1])
+    assert errors.keys() == {f"{name}-{length}" for name in MECHANISMS for length in (9, None)}
+    assert all(0 <= error < 1e-4 for error in errors.values()), errors

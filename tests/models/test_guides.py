@@ -11,7 +11,7 @@ import torch
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 
 
-@pytest.mark.parametrize("name", ["transformers", "convert"])
+@pytest.mark.parametrize("name", ["transformers", "convert", "train", "distributed"])
 def test_every_example_prints_what_it_says(name):
     text = (GUIDES / f"{name}.md").read_text(encoding="utf-8")
     blocks = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))

@@ -181,6 +181,17 @@ def test_tied_embeddings_are_one_tensor():
     assert torus.lm_head.weight.shape == (23, 32)
 
 
+@pytest.mark.parametrize("mechanism", ["softmax", "selective", "oscillator"])
+def test_untied_heads_are_saved_resized_and_stay_untied(mechanism, tmp_path):
+    model, ids = build(mechanism, tie_word_embeddings=False), tokens() % 20
+    model.resize_token_embeddings(20, mean_resizing=False)
+    model.save_pretrained(tmp_path)
+    again = SyncAttnForCausalLM.from_pretrained(tmp_path).eval()
+    assert again.lm_head.weight is not again.model.embed_tokens.weight
+    assert again.lm_head.weight.shape == again.model.embed_tokens.weight.shape == (20, 16)
+    assert torch.equal(again(ids).logits, model(ids).logits)
+
+
 @EVERY_MECHANISM
 def test_the_picture_has_one_part_per_layer(mechanism):
     model, ids = build(mechanism), tokens()

@@ -1,8 +1,10 @@
 import pytest
 import torch
+from tokenizers import pre_tokenizers
+from transformers import AutoTokenizer, pipeline
 
 from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM
-from syncattn.models.text import decode, encode, generate_text
+from syncattn.models.text import byte_tokenizer, decode, encode, generate_text
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +28,32 @@ def test_bytes_there_and_back(text):
 
 def test_broken_utf8_becomes_a_replacement_character():
     assert decode(torch.tensor([65, 0xFF])) == "A\ufffd"
+
+
+@pytest.mark.parametrize("text", ["plain", " spaced  twice ", "Ωω 🜂", "\n\t'll", "don't , stop"])
+def test_the_tokenizer_gives_the_same_bytes(text, tmp_path):
+    tokenizer = byte_tokenizer()
+    assert sorted(tokenizer.get_vocab()) == sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.save_pretrained(tmp_path)
+    for each in (tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
+        assert len(each) == 256
+        assert each(text)["input_ids"] == list(text.encode())
+        assert each.decode(encode(text)[0]) == text
+        padded = each([text, text + "x"], padding=True)
+        assert padded["input_ids"][0] == [0, *text.encode()]
+        assert padded["attention_mask"][0][0] == 0
+
+
+def test_the_tokenizer_knows_a_length():
+    assert byte_tokenizer(16).model_max_length == 16
+    with pytest.raises(ValueError, match="`max_length`"):
+        byte_tokenizer(0)
+
+
+def test_a_pipeline_writes_text(model):
+    writer = pipeline("text-generation", model=model, tokenizer=byte_tokenizer(16), device="cpu")
+    (out,) = writer("ab", max_new_tokens=5, do_sample=False)
+    assert out["generated_text"] == generate_text(model, "ab", max_new_tokens=5, temperature=0.0)
 
 
 def test_a_text_longer_than_the_context_goes_on(model):

@@ -22,6 +22,8 @@ def test_the_defaults_are_valid_and_can_be_written_as_json():
         ("evaluation_interval", 0),
         ("evaluation_tokens", 0),
         ("test_tokens", 0),
+        ("patience", 0),
+        ("accumulation_steps", 0),
         ("checkpoint_interval", -1),
         ("seed", -1),
         ("warmup_steps", -1),
@@ -73,9 +75,11 @@ def test_values_of_another_type_are_refused(name, value):
         TrainingConfig(**{name: value})
 
 
-def test_an_unknown_precision_is_refused():
-    with pytest.raises((ValueError, TypeError), match="mixed_precision"):
-        TrainingConfig(mixed_precision="fp16")  # type: ignore[arg-type]
+@pytest.mark.parametrize("name", ["mixed_precision", "schedule", "sharding", "tracker"])
+def test_an_unknown_choice_is_refused(name):
+    # The second is what the hook on types says first in tests.
+    with pytest.raises((ValueError, TypeError), match=name):
+        TrainingConfig(**{name: "fp16"})
 
 
 def test_the_learning_rate_rises_then_falls_to_the_floor():
@@ -89,6 +93,17 @@ def test_the_learning_rate_rises_then_falls_to_the_floor():
     # Half-way down the cosine lies half-way between the ends.
     middle = (rates[54] + rates[55]) / 2
     assert middle == pytest.approx(0.6, abs=1e-3)
+
+
+def test_other_schedules():
+    options = {"steps": 101, "warmup_steps": 1, "learning_rate": 1.0,
+               "min_learning_rate_ratio": 0.2}  # fmt: skip
+    linear = TrainingConfig(schedule="linear", **options)
+    assert [linear.learning_rate_at(s) for s in (0, 1, 100)] == pytest.approx([1.0, 1.0, 0.2])
+    falls = [linear.learning_rate_at(s) - linear.learning_rate_at(s + 1) for s in range(1, 100)]
+    assert falls == pytest.approx([0.8 / 99] * 99)
+    constant = TrainingConfig(schedule="constant", **options)
+    assert {constant.learning_rate_at(s) for s in range(101)} == {1.0}
 
 
 @pytest.mark.parametrize("steps", [1, 2, 19, 20, 1000])

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -161,7 +160,13 @@ def test_a_torn_checkpoint_costs_steps_but_no_exactness(tmp_path, corpus, uninte
 
 
 @pytest.mark.parametrize(
-    ("place", "survivor"), [("checkpoint", 3), pytest.param("step", 6, marks=pytest.mark.slow)]
+    ("place", "survivor"),
+    [
+        ("checkpoint", 3),
+        pytest.param("step", 6, marks=pytest.mark.slow),
+        pytest.param("weights", 3, marks=pytest.mark.slow),
+        pytest.param("dropping", 6, marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_killed_by_the_system_resumes_to_the_same_losses(
     tmp_path, corpus, uninterrupted, place, survivor
@@ -174,21 +179,26 @@ def test_a_run_killed_by_the_system_resumes_to_the_same_losses(
     assert tiny.figures(run(tmp_path, corpus, resume=True)) == uninterrupted
 
 
-@pytest.mark.slow
-def test_two_processes_come_to_the_losses_of_one(tmp_path, corpus):
-    alone = run(tmp_path, corpus, model=tiny.llama(), name="alone")
-    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
-    arguments = ["tests.training.tiny", tmp_path, "llama", str(torch.get_num_threads()), "no"]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", *launcher, *arguments]
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=300)
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [4, 8, 12]
-    for line, point in zip(lines, alone.curve, strict=True):
-        together = json.loads(line)
-        assert together["train_bits_per_byte"] == pytest.approx(point.train_bits_per_byte, rel=1e-4)
-        assert together["valid_bits_per_byte"] == pytest.approx(point.valid_bits_per_byte, rel=1e-4)
-        assert together["gradient_norm"] == pytest.approx(point.gradient_norm, rel=1e-3)
+def test_a_batch_in_parts_gives_the_same_losses(tmp_path, corpus):
+    whole = run(tmp_path, corpus, model=tiny.llama(), name="whole")
+    parts = run(tmp_path, corpus, replace(CONFIG, accumulation_steps=4), tiny.llama())
+    for first, second in zip(tiny.figures(whole)[:-1], tiny.figures(parts)[:-1], strict=True):
+        assert second == pytest.approx(first, rel=1e-4)
+
+
+def test_a_run_that_no_longer_improves_ends_and_stays_ended(tmp_path, corpus):
+    config = replace(CONFIG, steps=40, evaluation_interval=2, patience=2, learning_rate=1.0)
+    result = run(tmp_path, corpus, config)
+    figures = [point.valid_bits_per_byte for point in result.curve]
+    assert result.curve[-1].step < 40
+    assert min(figures) == figures[-3] < min(figures[-2:])
+    assert all(min(figures[n + 1 : n + 3]) < min(figures[: n + 1]) for n in range(len(figures) - 3))
+    assert result.num_tokens == result.curve[-1].step * 64
+    assert result.checkpoint is not None
+    assert result.checkpoint.name == f"step-{result.curve[-1].step:08d}"
+    assert run(tmp_path, corpus, config, resume=True) == result
+    further = run(tmp_path, corpus, replace(config, patience=None), resume=True)
+    assert further.curve[-1].step == 40 and further.curve[: len(figures)] == result.curve
 
 
 def test_an_earlier_run_is_never_overwritten(tmp_path, corpus):

@@ -78,8 +78,13 @@ def test_misfits_are_refused(tmp_path):
 def test_the_batch_must_be_shared_equally(tmp_path, monkeypatch):
     two = SimpleNamespace(num_processes=3)
     monkeypatch.setattr("syncattn.training.setup.Accelerator", lambda **_: two)
-    with pytest.raises(ValueError, match="multiple of the number of processes; got 4 and 3"):
+    with pytest.raises(
+        ValueError, match=r"multiple of the number of processes .*; got 4 and 3 \* 1"
+    ):
         refused(tmp_path)
+    two.num_processes = 2
+    with pytest.raises(ValueError, match=r"`accumulation_steps`; got 4 and 2 \* 4\. Choose"):
+        refused(tmp_path, config=replace(tiny.CONFIG, accumulation_steps=4))
 
 
 def test_a_run_knows_what_must_stay_the_same(tmp_path):
@@ -89,11 +94,13 @@ def test_a_run_knows_what_must_stay_the_same(tmp_path):
         return prepare(model, corpus, config, tmp_path, "x").identity
 
     first = identity(tiny.gpt2(), tiny.CONFIG)
-    free = {"evaluation_interval": 1, "test_tokens": 5, "checkpoint_interval": 0}
+    free = {"evaluation_interval": 1, "test_tokens": 5, "checkpoint_interval": 0, "patience": 3,
+            "accumulation_steps": 2, "sharding": "full"}  # fmt: skip
     assert identity(tiny.gpt2(), replace(tiny.CONFIG, **free)) == first
     model = tiny.gpt2()
     model.save_pretrained(tmp_path / "saved")
     assert identity(model, tiny.CONFIG) == first
     assert identity(tiny.gpt2(), replace(tiny.CONFIG, seed=6)) != first
+    assert identity(tiny.gpt2(), replace(tiny.CONFIG, schedule="linear")) != first
     assert identity(tiny.gpt2(resid_pdrop=0.0), tiny.CONFIG) != first
     assert identity(tiny.llama(), tiny.CONFIG) != first

@@ -82,11 +82,26 @@ def kill_at(place: str) -> None:
     def checksums_or_kill(folder):
         return kill() if "step-00000006" in folder.name else checksums(folder)
 
-    checksums = checkpoint._checksums
+    def save_or_kill(tensors, path):
+        save_file(tensors, path)
+        if "step-00000006" in str(path):
+            os.truncate(path, path.stat().st_size // 2)
+            kill()
+
+    checksums, save_file = checkpoint._checksums, checkpoint.save_file
     if place == "step":
         loop.training_batch = batch_or_kill
     if place == "checkpoint":
         checkpoint._checksums = checksums_or_kill
+    if place == "weights":
+        checkpoint.save_file = save_or_kill
+    if place == "dropping":
+        # Between the new checkpoint's arrival and the removal of an old one.
+        checkpoint._checkpoints = lambda directory: kill() if stored(directory, 6) else []
+
+
+def stored(directory, step):
+    return (directory / "checkpoints" / f"step-{step:08d}").exists()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
-"""A network as a graph that runs without this package's Python: torch.export."""
+"""A network as a graph that runs without this package's Python: torch.export and ONNX."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +15,9 @@ from torch.export import Dim, ExportedProgram
 from syncattn import _validation as check
 from syncattn._typing import Tensor
 from syncattn.models.modeling import SyncAttnForCausalLM
+from syncattn.nn import OscillatorAttention, SelectiveSynchronization
+
+__all__ = ["export_model", "export_onnx"]
 
 SHORTEST = 3
 """Tokens below which a graph for all lengths would need cases of its own."""
@@ -75,3 +82,75 @@ def export_model(
         ) from error
     finally:
         model.train(was_training)
+
+
+def export_onnx(
+    model: SyncAttnForCausalLM,
+    path: str | Path,
+    *,
+    length: int | None = None,
+    max_batch_size: int = 64,
+) -> Path:
+    """Writes the full pass of a language model as an ONNX file.
+
+    ONNX knows no operators of this package, so the graph is that of the dense definition: memory
+    grows with the square of the length. It takes `input_ids` (int64) as `export_model` does and
+    returns `logits`.
+
+    Args:
+        model: The network; exported as in evaluation.
+        path: File to write; weights too large for one file come beside it.
+        length: See `export_model`.
+        max_batch_size: See `export_model`.
+
+    Returns:
+        The file.
+
+    Raises:
+        ImportError: If onnx or onnxscript is not installed.
+        TypeError: If `length` is not an integer.
+        ValueError: If `length` is out of range.
+        RuntimeError: If a layer has no dense form that ONNX can express.
+    """
+    missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise ImportError(
+            f"{' and '.join(missing)} must be installed to write ONNX; not found. "
+            f"Run `pip install onnx onnxscript`, or use export_model, which needs neither."
+        )
+    with _dense(model):
+        program = export_model(model, length=length, max_batch_size=max_batch_size)
+    # Regions without autocast are graphs of their own.
+    graphs = (x for x in program.graph_module.modules() if isinstance(x, torch.fx.GraphModule))
+    targets = {str(node.target) for graph in graphs for node in graph.graph.nodes}
+    own = sorted(name for name in targets if name.startswith("syncattn."))
+    if own:
+        raise RuntimeError(
+            f"{model.config.mechanism!r} must be expressible by common operators to become ONNX; "
+            f"got {', '.join(own)}, which only this package has. Use export_model."
+        )
+    path = Path(path)
+    exported: Any = torch.onnx.export(program, verbose=False, output_names=["logits"])
+    exported.save(path)
+    return path
+
+
+@contextmanager
+def _dense(model: nn.Module) -> Generator[None]:
+    """Lets every layer that has several forms take the dense one."""
+    before: list[tuple[Any, str]] = []
+    for module in model.modules():
+        if isinstance(module, SelectiveSynchronization):
+            before.append((module.options, module.options.get("backend", "auto")))
+            module.options["backend"] = "reference"
+        elif isinstance(module, OscillatorAttention):
+            before.append((module, module.backend))
+            module.backend = "reference"
+    try:
+        yield
+    finally:
+        for owner, backend in before:
+            if isinstance(owner, dict):
+                owner["backend"] = backend
+            else:
+                owner.backend = backend

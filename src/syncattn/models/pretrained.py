@@ -14,6 +14,8 @@ from syncattn.models.configuration import SyncAttnConfig
 
 EMBEDDING_STD = 0.02
 """Standard deviation of the embeddings of a Euclidean stream."""
+WHEREABOUTS = ("subfolder", "revision", "cache_dir", "token", "local_files_only", "force_download")
+"""What `from_pretrained` takes to find a file."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -55,7 +57,8 @@ class SyncAttnPreTrainedModel(PreTrainedModel):
                 "Save the weights with save_pretrained, which writes safetensors."
             )
         if pretrained_model_name_or_path is not None:
-            _require_safetensors(Path(pretrained_model_name_or_path))
+            folder = Path(pretrained_model_name_or_path) / kwargs.get("subfolder", "")
+            _require_safetensors(folder)
             _require_same_mechanism(pretrained_model_name_or_path, kwargs)
         kwargs["use_safetensors"] = True
         return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
@@ -100,13 +103,22 @@ def _require_safetensors(folder: Path) -> None:
 
 
 def _require_same_mechanism(source: Any, options: dict[str, Any]) -> None:
+    where = {name: options[name] for name in WHEREABOUTS if name in options}
+    saved: dict[str, Any] = SyncAttnConfig.get_config_dict(source, **where)[0]
+    if not saved:
+        # Without a configuration there is nothing to compare; what is missing is said later.
+        return
+    if saved.get("model_type") != SyncAttnConfig.model_type:
+        raise ValueError(
+            f"The checkpoint must be of a network of this package; got one of type "
+            f"{saved.get('model_type')!r}. Load it with the class of that type, or with "
+            f"syncattn.load_converted if `convert` made it."
+        )
     given = options.get("config")
     asked = getattr(given, "mechanism", None) or options.get("mechanism")
-    if asked is None or not Path(source).is_dir():
-        return
-    saved = SyncAttnConfig.from_pretrained(source).mechanism
-    if saved != asked:
+    if asked is not None and saved.get("mechanism") != asked:
         raise ValueError(
-            f"The checkpoint must be of the mechanism asked for; got one of {saved!r} and "
-            f"{asked!r}. Their weights mean different things: leave `config` and `mechanism` out."
+            f"The checkpoint must be of the mechanism asked for; got one of "
+            f"{saved.get('mechanism')!r} and {asked!r}. Their weights mean different things: leave "
+            f"`config` and `mechanism` out."
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from syncattn import _validation as check
 from syncattn._typing import Int, Tensor
@@ -33,6 +35,48 @@ def decode(tokens: Int[Tensor, " length"]) -> str:
         The text.
     """
     return bytes(tokens.tolist()).decode("utf-8", errors="replace")
+
+
+def byte_tokenizer(max_length: int | None = None) -> PreTrainedTokenizerFast:
+    """Returns the bytes as a tokenizer of Transformers, for pipelines, collators and harnesses.
+
+    Token numbers are the bytes of the UTF-8 text, as `encode` gives them. Byte 0, which no text
+    needs, begins, ends and pads; padding goes to the left.
+
+    Args:
+        max_length: Longest sequence of the model, for callers that ask; unlimited when None.
+
+    Returns:
+        The tokenizer; `save_pretrained` puts it beside a model.
+
+    Raises:
+        TypeError: If `max_length` is not an integer.
+        ValueError: If it is smaller than 1.
+    """
+    spelled = _spelled_bytes()
+    tokenizer = Tokenizer(models.BPE({letter: byte for byte, letter in enumerate(spelled)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    options: dict[str, Any] = {}
+    if max_length is not None:
+        check.require_integer(max_length, "max_length", minimum=1)
+        options["model_max_length"] = max_length
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=spelled[0],
+        eos_token=spelled[0],
+        pad_token=spelled[0],
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        **options,
+    )
+
+
+def _spelled_bytes() -> list[str]:
+    """Returns the letter by which byte-level tokenizers spell each byte."""
+    plain = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    moved = iter(range(256, 512))
+    return [chr(byte if byte in plain else next(moved)) for byte in range(256)]
 
 
 def generate_text(

@@ -12,9 +12,11 @@ from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, load_model, save_file
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from syncattn.models.quiet import quiet_transformers
+from syncattn.training.sharding import restore, whole, whole_state
 
 __all__ = [
     "CurvePoint",
@@ -30,6 +32,7 @@ _MANIFEST = "manifest.json"
 _OPTIMIZER = "optimizer.safetensors"
 _STATE = "state.json"
 _MODEL = "model"
+_PROCESSES = "num_processes"
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,12 @@ def save_checkpoint(
     *,
     run: dict[str, Any],
     keep: int = 2,
+    write: bool = True,
 ) -> Path:
     """Writes a checkpoint that appears whole or not at all, and drops all but the newest.
+
+    Weights that processes share are made whole first, so that one process can load them; all of
+    them must call, and one of them writes.
 
     Args:
         directory: Folder of the run; checkpoints go to `checkpoints/step-00000000` below it.
@@ -118,19 +125,23 @@ def save_checkpoint(
         state: The rest.
         run: What must be the same when the run goes on; plain values.
         keep: Checkpoints to keep, the new one included.
+        write: False only takes part in making things whole.
 
     Returns:
         Folder of the checkpoint.
     """
     folder = directory / _FOLDER
     final = folder / f"step-{state.step:08d}"
+    weights, moments = whole_state(model), _optimizer_tensors(optimizer)
+    if not write:
+        return final
     temporary = folder / f".partial-{final.name}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     # One shard, whatever the size, so that one file can be read back into the model.
     with quiet_transformers():
-        model.save_pretrained(temporary / _MODEL, max_shard_size="1000TB")
-    save_file(_optimizer_tensors(optimizer), temporary / _OPTIMIZER)
+        model.save_pretrained(temporary / _MODEL, state_dict=weights, max_shard_size="1000TB")
+    save_file(moments, temporary / _OPTIMIZER)
     _write_json(temporary / _STATE, {"state": asdict(state), "run": run})
     _write_json(temporary / _MANIFEST, _checksums(temporary))
     shutil.rmtree(final, ignore_errors=True)
@@ -189,9 +200,9 @@ def load_checkpoint(
     """
     saved = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
     _require_same(saved["run"], json.loads(json.dumps(run)), checkpoint)
-    load_model(model, checkpoint / _MODEL / "model.safetensors")
+    _load_weights(model, checkpoint / _MODEL / "model.safetensors")
     content = optimizer.state_dict()
-    content["state"] = _optimizer_state(load_file(checkpoint / _OPTIMIZER))
+    content["state"] = _optimizer_state(load_file(checkpoint / _OPTIMIZER), optimizer)
     optimizer.load_state_dict(content)
     state = saved["state"]
     return TrainingState(**state | {"curve": [CurvePoint(**point) for point in state["curve"]]})
@@ -202,19 +213,39 @@ def _checkpoints(directory: Path) -> list[Path]:
     return sorted((directory / _FOLDER).glob("step-*"), reverse=True)
 
 
+def _load_weights(model: PreTrainedModel, path: Path) -> None:
+    parameters = model.state_dict(keep_vars=True)
+    if not any(isinstance(x, DTensor) for x in parameters.values()):
+        load_model(model, path)
+        return
+    tensors = load_file(path)
+    # Of tied weights one name is saved.
+    saved = {id(parameters[name]): tensor for name, tensor in tensors.items()}
+    for parameter in {id(x): x for x in parameters.values()}.values():
+        restore(parameter, saved[id(parameter)])
+
+
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     state = cast("dict[int, dict[str, Any]]", optimizer.state_dict()["state"])
     return {
-        f"{index}.{key}": torch.as_tensor(value).contiguous()
+        f"{index}.{key}": whole(torch.as_tensor(value)).contiguous()
         for index, values in state.items()
         for key, value in values.items()
     }
 
 
-def _optimizer_state(tensors: dict[str, torch.Tensor]) -> dict[int, dict[str, torch.Tensor]]:
+def _optimizer_state(
+    tensors: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer
+) -> dict[int, dict[str, torch.Tensor]]:
+    parameters = [x for group in optimizer.param_groups for x in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         index, key = name.split(".", 1)
+        parameter = parameters[int(index)]
+        if isinstance(parameter, DTensor) and tensor.shape == parameter.shape and tensor.dim():
+            shards = torch.empty_like(parameter)
+            restore(shards, tensor)
+            tensor = shards
         state.setdefault(int(index), {})[key] = tensor
     return state
 
@@ -245,7 +276,14 @@ def _is_whole(checkpoint: Path) -> bool:
 def _require_same(saved: dict[str, Any], given: dict[str, Any], checkpoint: Path) -> None:
     for name in sorted(saved.keys() | given.keys()):
         before, now = saved.get(name), given.get(name)
-        if before != now:
+        if name == _PROCESSES:
+            if before != now:
+                warnings.warn(
+                    f"The run goes on in {now} processes after {before}: the same bytes and the "
+                    "same losses up to rounding, but another draw of the dropout, if any.",
+                    stacklevel=3,
+                )
+        elif before != now:
             raise ValueError(
                 f"`{name}` must be the same when a run goes on; got {now!r}, but {checkpoint.name} "
                 f"of this run was made with {before!r}. Give the same value, or start in another "

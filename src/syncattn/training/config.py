@@ -8,7 +8,13 @@ from typing import Any, Literal
 
 __all__ = ["TrainingConfig"]
 
-_OPTIONAL = ("warmup_steps", "gradient_clip", "test_tokens")
+_OPTIONAL = ("warmup_steps", "gradient_clip", "test_tokens", "patience")
+_CHOICES = {
+    "mixed_precision": ("no", "bf16"),
+    "schedule": ("cosine", "linear", "constant"),
+    "sharding": ("none", "full"),
+    "tracker": ("none", "tensorboard", "trackio"),
+}
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,10 @@ class TrainingConfig:
     """Optimiser steps."""
 
     batch_size: int = 16
-    """Windows of text in a step."""
+    """Windows of text in a step, over all processes and parts."""
+
+    accumulation_steps: int = 1
+    """Parts of a batch whose gradients are added up before a step; more need less memory."""
 
     context_length: int = 256
     """Bytes the model sees at once."""
@@ -32,13 +41,16 @@ class TrainingConfig:
     """Highest learning rate, reached at the end of the warm-up."""
 
     min_learning_rate_ratio: float = 0.1
-    """Learning rate of the last step, as a part of the highest; the way there is a cosine."""
+    """Learning rate of the last step, as a part of the highest."""
+
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """The way there after the warm-up; a constant rate stays at the highest."""
 
     warmup_steps: int | None = None
     """Steps over which the learning rate rises from 0; None takes a twentieth of the steps."""
 
     weight_decay: float = 0.1
-    """Decoupled weight decay of AdamW; matrices only, never vectors nor phases."""
+    """Decoupled weight decay of AdamW; matrices only, never couplings, gains, anchors or phases."""
 
     beta1: float = 0.9
     """Memory of AdamW's mean of the gradients."""
@@ -55,6 +67,9 @@ class TrainingConfig:
     evaluation_tokens: int = 65_536
     """Bytes of the validation split predicted at each point."""
 
+    patience: int | None = None
+    """Points of the curve without a better validation figure that end the run; None never does."""
+
     test_tokens: int | None = None
     """Bytes of the test split predicted once, at the end; None takes all of it."""
 
@@ -67,11 +82,17 @@ class TrainingConfig:
     mixed_precision: Literal["no", "bf16"] = "no"
     """Whether matrix products run in bfloat16; weights and optimiser stay in float32."""
 
+    sharding: Literal["none", "full"] = "none"
+    """Whether processes share weights, gradients and optimiser (FSDP) or hold them all (DDP)."""
+
+    tracker: Literal["none", "tensorboard", "trackio"] = "none"
+    """Where the curve goes too, beside `metrics.jsonl`; must be installed."""
+
     def __post_init__(self) -> None:
         """Checks every value, so that a mistake costs no training."""
-        for name in ("steps", "batch_size", "context_length"):
+        for name in ("steps", "batch_size", "accumulation_steps", "context_length"):
             self._require_at_least(name, 1)
-        for name in ("evaluation_interval", "evaluation_tokens", "test_tokens"):
+        for name in ("evaluation_interval", "evaluation_tokens", "test_tokens", "patience"):
             self._require_at_least(name, 1)
         for name in ("checkpoint_interval", "seed", "warmup_steps"):
             self._require_at_least(name, 0)
@@ -86,14 +107,16 @@ class TrainingConfig:
         self._require_number("min_learning_rate_ratio", 0.0, 1.0, high_included=True)
         self._require_number("beta1", 0.0, 1.0)
         self._require_number("beta2", 0.0, 1.0)
-        if self.mixed_precision not in ("no", "bf16"):
-            raise ValueError(
-                f"`mixed_precision` must be 'no' or 'bf16'; got {self.mixed_precision!r}. "
-                "Take 'no' when in doubt."
-            )
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(
+                    f"`{name}` must be one of {', '.join(map(repr, choices))}; got {value!r}. "
+                    f"Take {choices[0]!r} when in doubt."
+                )
 
     def learning_rate_at(self, step: int) -> float:
-        """Returns the learning rate of a step: a linear rise, then half a cosine to the floor.
+        """Returns the learning rate of a step: a linear rise, then the schedule to the floor.
 
         Args:
             step: Step from 0; the first step already learns.
@@ -101,10 +124,14 @@ class TrainingConfig:
         warmup = self.steps // 20 if self.warmup_steps is None else self.warmup_steps
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
-        progress = (step - warmup) / max(1, self.steps - 1 - warmup)
-        cosine = (1 + math.cos(math.pi * min(1.0, progress))) / 2
+        progress = min(1.0, (step - warmup) / max(1, self.steps - 1 - warmup))
+        left = {
+            "cosine": (1 + math.cos(math.pi * progress)) / 2,
+            "linear": 1 - progress,
+            "constant": 1.0,
+        }[self.schedule]
         floor = self.min_learning_rate_ratio
-        return self.learning_rate * (floor + (1 - floor) * cosine)
+        return self.learning_rate * (floor + (1 - floor) * left)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the settings as plain values that JSON can hold."""

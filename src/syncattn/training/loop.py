@@ -15,6 +15,7 @@ import torch
 from jaxtyping import UInt8
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import clip_grad_norm_
 from transformers import PreTrainedModel
 
 from syncattn._typing import Float, Int, Tensor
@@ -31,6 +32,8 @@ from syncattn.training.config import TrainingConfig
 from syncattn.training.memory import PeakMemory
 from syncattn.training.progress import Progress, RunFiles
 from syncattn.training.setup import Run, prepare
+from syncattn.training.sharding import local, whole
+from syncattn.training.trackers import start_tracker
 
 __all__ = ["DivergedError", "TrainingResult", "evaluate", "train"]
 
@@ -111,7 +114,9 @@ def train(
     The order of the data and the dropout of a step depend on `config.seed` and the step alone:
     every model sees the same bytes, and a run killed at any moment resumes to the same losses
     (on CUDA, up to kernels that are not deterministic themselves). The global generators of
-    `random` and torch are seeded at every step.
+    `random` and torch are seeded at every step. Under `torchrun` or `accelerate launch` the
+    processes share each batch, and, with ``sharding="full"``, the weights, which stay in shards
+    afterwards; its checkpoints are whole.
 
     Args:
         model: A causal language model of Transformers with a vocabulary of at least 256; it is
@@ -132,11 +137,13 @@ def train(
         ValueError: If corpus, model and settings do not fit each other; if `directory` holds a
             run and `resume` is False; or if `resume` finds a run with other settings.
         DivergedError: If a loss or a gradient norm is not finite.
+        ImportError: If the tracker is not installed.
     """
     run = prepare(model, corpus, config, directory, label)
-    accelerator, optimizer = run.accelerator, run.optimizer
+    accelerator = run.accelerator
     files = RunFiles(directory) if accelerator.is_main_process else None
     state = _start(run, files, resume=resume)
+    told = config.tracker if files else "none"
     with (
         PeakMemory(accelerator.device) as memory,
         Progress(
@@ -146,20 +153,12 @@ def train(
             shown=progress and bool(files),
             position=position,
         ) as bar,
+        start_tracker(told, directory, label, config.as_dict()) as tracker,
     ):
-        for step in range(state.step, config.steps):
+        while state.step < config.steps and not _has_stalled(state, config):
             started = time.perf_counter()
-            _seed_dropout(config.seed, step, accelerator.process_index)
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate_at(step)
             with _keeping_last_finite(run, state):
-                loss = _nats(run.prepared, _batch(run, step), config.mixed_precision)
-                accelerator.backward(loss)
-                norm = accelerator.clip_grad_norm_(run.parameters, config.gradient_clip or math.inf)
-                nats = _finite("training loss", accelerator.reduce(loss.detach(), "mean"), step)
-                gradient_norm = _finite("gradient norm", norm, step)
-            optimizer.step()
-            optimizer.zero_grad()
+                nats, gradient_norm = _learn(run, state.step)
             state.advance(nats, time.perf_counter() - started)
             bar.step()
             if _is_due(state.step, config.evaluation_interval, config.steps):
@@ -168,8 +167,10 @@ def train(
                 bar.point(point)
                 if files:
                     files.add(point)
+                tracker.add(point)
             state.peak_memory_bytes = max(state.peak_memory_bytes, memory.num_bytes)
-            if _is_due(state.step, config.checkpoint_interval, config.steps):
+            last = config.steps if not _has_stalled(state, config) else state.step
+            if _is_due(state.step, config.checkpoint_interval, last):
                 _save(run, state)
     return _result(run, state)
 
@@ -222,13 +223,50 @@ def _start(run: Run, files: RunFiles | None, *, resume: bool) -> TrainingState:
     newest = last_checkpoint(run.directory) if resume else None
     state = TrainingState()
     if newest:
-        state = load_checkpoint(newest, run.model, run.optimizer.optimizer, run=run.identity)
+        state = load_checkpoint(newest, run.model, run.optimizer, run=run.identity)
     # No process may write before all have looked.
     run.accelerator.wait_for_everyone()
     if files:
         config, corpus = run.config.as_dict(), run.corpus.identity.as_dict()
         files.start({"label": run.label, "config": config, "corpus": corpus}, state.curve)
     return state
+
+
+def _has_stalled(state: TrainingState, config: TrainingConfig) -> bool:
+    """Tells whether the validation figure has not fallen for as many points as `patience`."""
+    figures = [point.valid_bits_per_byte for point in state.curve]
+    if config.patience is None or not figures:
+        return False
+    return len(figures) - 1 - figures.index(min(figures)) >= config.patience
+
+
+def _learn(run: Run, step: int) -> tuple[float, float]:
+    """Does one step of the optimiser and returns the loss, in nats, and the gradient's norm."""
+    accelerator, config = run.accelerator, run.config
+    _seed_dropout(config.seed, step, accelerator.process_index)
+    for group in run.optimizer.param_groups:
+        group["lr"] = config.learning_rate_at(step)
+    loss = accelerator.reduce(_differentiate(run, step), "mean")
+    norm = clip_grad_norm_(run.parameters, config.gradient_clip or math.inf)
+    nats = _finite("training loss", loss, step)
+    gradient_norm = _finite("gradient norm", whole(norm), step)
+    run.optimizer.step()
+    run.optimizer.zero_grad()
+    return nats, gradient_norm
+
+
+def _differentiate(run: Run, step: int) -> Float[Tensor, ""]:
+    """Adds up the gradients of the parts of a batch and returns its mean loss in this process."""
+    parts = _batch(run, step).chunk(run.config.accumulation_steps)
+    mean = torch.zeros((), device=run.accelerator.device)
+    for number, part in enumerate(parts, 1):
+        # Between processes the gradients travel once, with the last part.
+        quiet = run.accelerator.no_sync(run.prepared) if number < len(parts) else nullcontext()
+        with quiet:
+            loss = _nats(run.prepared, part, run.config.mixed_precision) / len(parts)
+            run.accelerator.backward(loss)
+        mean += loss.detach()
+    return mean
 
 
 def _batch(run: Run, step: int) -> Int[Tensor, "batch window"]:
@@ -301,9 +339,10 @@ def _measure(run: Run, state: TrainingState, gradient_norm: float) -> CurvePoint
 
 
 def _save(run: Run, state: TrainingState) -> None:
-    if run.accelerator.is_main_process:
-        optimizer = run.optimizer.optimizer
-        save_checkpoint(run.directory, run.model, optimizer, state, run=run.identity)
+    save_checkpoint(
+        run.directory, run.model, run.optimizer, state, run=run.identity,
+        write=run.accelerator.is_main_process,
+    )  # fmt: skip
     run.accelerator.wait_for_everyone()
 
 
@@ -313,8 +352,11 @@ def _keeping_last_finite(run: Run, state: TrainingState) -> Generator[None]:
     try:
         yield
     except DivergedError:
-        weights_are_finite = all(p.isfinite().all() for p in run.model.parameters())
-        if run.config.checkpoint_interval and weights_are_finite:
+        lost = sum(int(not local(p).isfinite().all()) for p in run.model.parameters())
+        # All processes or none: a sharded checkpoint needs them all.
+        here = torch.tensor(lost, device=run.accelerator.device)
+        everywhere: Any = run.accelerator.reduce(here)
+        if run.config.checkpoint_interval and not int(everywhere):
             _save(run, state)
         raise
 

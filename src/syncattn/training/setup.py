@@ -9,17 +9,23 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 from transformers import PreTrainedModel
 
 from syncattn.data import Corpus
 from syncattn.training.config import TrainingConfig
+from syncattn.training.sharding import shard, sharding_wanted
+from syncattn.training.trackers import require_tracker
 
 __all__ = ["Run", "parameter_groups", "prepare"]
 
 # What may change when a run goes on, because no weight depends on it.
-_FREE_SETTINGS = ("evaluation_interval", "evaluation_tokens", "test_tokens", "checkpoint_interval")
+_FREE_SETTINGS = (
+    "evaluation_interval", "evaluation_tokens", "test_tokens", "checkpoint_interval", "patience",
+    "tracker", "sharding", "accumulation_steps",
+)  # fmt: skip
+# Settings that came later: a checkpoint without them was made with these.
+_LATER = {"schedule": "cosine"}
 # What Transformers writes into a configuration by itself when it saves or loads.
 _VOLATILE = ("architectures", "dtype", "transformers_version", "_name_or_path")
 
@@ -36,7 +42,7 @@ class Run:
         label: Name shown.
         accelerator: Device and processes.
         prepared: The model as Accelerate wraps it; the one to train.
-        optimizer: AdamW as Accelerate wraps it.
+        optimizer: AdamW.
         parameters: What is trained.
         identity: What must be the same when the run goes on; plain values.
     """
@@ -48,7 +54,7 @@ class Run:
     label: str
     accelerator: Accelerator
     prepared: nn.Module
-    optimizer: AcceleratedOptimizer
+    optimizer: torch.optim.Optimizer
     parameters: list[nn.Parameter]
     identity: dict[str, Any]
 
@@ -72,21 +78,29 @@ def prepare(
         ValueError: If model, corpus, settings and number of processes do not fit each other.
     """
     _require_fit(model, corpus, config)
+    require_tracker(config.tracker)
     # Precision is left to autocast: Accelerate's is one for the whole process, and for ever.
     accelerator = Accelerator(mixed_precision="no")
     processes = accelerator.num_processes
-    if config.batch_size % processes:
+    parts = processes * config.accumulation_steps
+    if config.batch_size % parts:
         raise ValueError(
-            "`batch_size` must be a multiple of the number of processes; got "
-            f"{config.batch_size} and {processes}. Choose another batch size."
+            "`batch_size` must be a multiple of the number of processes times "
+            f"`accumulation_steps`; got {config.batch_size} and {processes} * "
+            f"{config.accumulation_steps}. Choose another batch size."
         )
+    # Before sharding, which gives the model another class.
+    identity = _identity(model, corpus, config) | {"num_processes": processes}
     model.to(accelerator.device)
     model.train()
+    sharded = processes > 1 and sharding_wanted(config)
+    if sharded:
+        shard(model, accelerator.device)
     groups = parameter_groups(model, config.weight_decay)
     optimizer = torch.optim.AdamW(
         groups, lr=config.learning_rate, betas=(config.beta1, config.beta2)
     )
-    prepared, prepared_optimizer = accelerator.prepare(model, optimizer)
+    prepared = model if sharded else accelerator.prepare(model)
     return Run(
         model=model,
         corpus=corpus,
@@ -95,9 +109,9 @@ def prepare(
         label=label,
         accelerator=accelerator,
         prepared=prepared,
-        optimizer=prepared_optimizer,
+        optimizer=optimizer,
         parameters=[parameter for group in groups for parameter in group["params"]],
-        identity=_identity(model, corpus, config) | {"num_processes": processes},
+        identity=identity,
     )
 
 
@@ -165,7 +179,11 @@ def _require_fit(model: PreTrainedModel, corpus: Corpus, config: TrainingConfig)
 
 
 def _identity(model: PreTrainedModel, corpus: Corpus, config: TrainingConfig) -> dict[str, Any]:
-    settings = {k: v for k, v in config.as_dict().items() if k not in _FREE_SETTINGS}
+    settings = {
+        k: v
+        for k, v in config.as_dict().items()
+        if k not in _FREE_SETTINGS and _LATER.get(k, ...) != v
+    }
     architecture: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
     return (
         settings

@@ -1,0 +1,128 @@
+"""Two processes, with whole or shared weights, come to the losses of one."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from syncattn.training import evaluate, last_checkpoint, train
+from syncattn.training.config import TrainingConfig
+from syncattn.training.sharding import local, restore, sharding_wanted, whole, whole_state
+
+from . import tiny, together
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_settings_or_the_launcher_ask_for_shared_weights(monkeypatch):
+    monkeypatch.delenv("ACCELERATE_USE_FSDP", raising=False)
+    assert not sharding_wanted(TrainingConfig())
+    assert sharding_wanted(TrainingConfig(sharding="full"))
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert sharding_wanted(TrainingConfig())
+
+
+def test_what_is_whole_stays_as_it_is():
+    model = tiny.gpt2()
+    state = whole_state(model)
+    assert state.keys() == model.state_dict().keys()
+    assert state["lm_head.weight"] is state["transformer.wte.weight"]
+    x = torch.ones(2)
+    assert whole(x) is x and local(x) is x
+    restore(x, torch.zeros(2))
+    assert x.tolist() == [0.0, 0.0]
+
+
+def test_alone_there_is_nothing_to_share(tmp_path):
+    model = tiny.llama()
+    config = TrainingConfig(**tiny.CONFIG.as_dict() | {"sharding": "full", "steps": 1})
+    train(model, tiny.corpus(tmp_path), config, directory=tmp_path / "run", progress=False)
+    assert type(model).__name__ == "LlamaForCausalLM"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Every training of `together`, by two processes under torchrun."""
+    folder = tmp_path_factory.mktemp("together")
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    launch(launcher, folder, *together.TRAININGS)
+    return folder
+
+
+def launch(launcher, folder, *names, **environment):
+    environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"} | environment
+    command = [sys.executable, "-m", *launcher, "tests.training.together", folder, *names]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=300)
+
+
+def assert_same_curve(folder, name, alone):
+    lines = (folder / name / "metrics.jsonl").read_text().splitlines()
+    points = [json.loads(line) for line in lines]
+    assert [point["step"] for point in points] == [4, 8, 12]
+    for found, point in zip(points, alone.curve, strict=True):
+        assert found["train_bits_per_byte"] == pytest.approx(point.train_bits_per_byte, rel=1e-4)
+        assert found["valid_bits_per_byte"] == pytest.approx(point.valid_bits_per_byte, rel=1e-4)
+        assert found["gradient_norm"] == pytest.approx(point.gradient_norm, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", together.TRAININGS)
+def test_two_processes_come_to_the_losses_of_one(tmp_path, folder, name):
+    config, make = together.training(name)
+    alone = train(make(), tiny.corpus(tmp_path), config, directory=tmp_path / "alone",
+                  progress=False)  # fmt: skip
+    assert_same_curve(folder, name, alone)
+    shards = (folder / name / "shards.txt").read_text()
+    assert shards == ("half" if config.sharding == "full" else "whole")
+    # The checkpoint of two loads in one, and says the same.
+    checkpoint = last_checkpoint(folder / name)
+    assert checkpoint is not None and checkpoint.name == "step-00000012"
+    model, first = make(), make()
+    model = type(model).from_pretrained(checkpoint / "model")
+    assert model.state_dict().keys() == first.state_dict().keys()
+    figures = [point.valid_bits_per_byte for point in alone.curve]
+    corpus = tiny.corpus(tmp_path)
+    found = evaluate(model, corpus.valid, batch_size=4, context_length=16, max_tokens=100)
+    assert found == pytest.approx(figures[-1], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["llama-whole", "selective-shared"])
+def test_a_run_of_two_goes_on_in_one(tmp_path, folder, name):
+    config, make = together.training(name)
+    run = tmp_path / "run"
+    shutil.copytree(folder / name, run)
+    shutil.rmtree(run / "checkpoints" / "step-00000012")
+    corpus = tiny.corpus(folder)
+    with pytest.warns(UserWarning, match="The run goes on in 1 processes after 2"):
+        result = train(make(), corpus, config, directory=run, progress=False, resume=True)
+    assert_same_curve(folder, name, result)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The run goes on:UserWarning")
+@pytest.mark.parametrize("name", ["llama-whole", "selective-shared"])
+def test_a_run_of_one_goes_on_in_two(tmp_path, name):
+    config, make = together.training(name)
+    alone = train(make(), tiny.corpus(tmp_path), config, directory=tmp_path / name,
+                  progress=False)  # fmt: skip
+    shutil.rmtree(tmp_path / name / "checkpoints" / "step-00000012")
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    launch(launcher, tmp_path, name)
+    assert_same_curve(tmp_path, name, alone)
+
+
+@pytest.mark.slow
+def test_accelerate_launch_shares_weights_too(tmp_path):
+    config, make = together.training("llama-whole")
+    alone = train(make(), tiny.corpus(tmp_path), config, directory=tmp_path / "alone",
+                  progress=False)  # fmt: skip
+    launcher = ["accelerate.commands.launch", "--use_fsdp", "--fsdp_version=2",
+                "--num_processes=2", "--num_machines=1", "--main_process_port=0",
+                "--mixed_precision=no", "--dynamo_backend=no", "--module"]  # fmt: skip
+    launch(launcher, tmp_path, "llama-whole")
+    assert_same_curve(tmp_path, "llama-whole", alone)
+    assert (tmp_path / "llama-whole" / "shards.txt").read_text() == "half"

@@ -1,0 +1,63 @@
+"""What two processes train: the command behind `test_sharding`."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch.distributed.tensor import DTensor
+
+from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM
+from syncattn.training import train
+
+from . import tiny
+
+
+def network(mechanism, **options):
+    torch.manual_seed(0)
+    config = SyncAttnConfig(
+        mechanism=mechanism, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=16,
+        attention_options=options,
+    )  # fmt: skip
+    return SyncAttnForCausalLM(config)
+
+
+def selective():
+    # At the sharp edge of locking a gradient is as large as rounding makes it.
+    return network("selective", smoothing=0.1)
+
+
+def kuramoto():
+    return network("kuramoto")
+
+
+TRAININGS = ("llama-whole", "selective-whole", "llama-shared", "selective-shared",
+             "kuramoto-shared")  # fmt: skip
+"""A network, and whether each process holds all its weights or a share."""
+
+
+def training(name):
+    """Returns settings and network of a training."""
+    make, weights = name.split("-")
+    shared = weights == "shared"
+    config = replace(
+        tiny.CONFIG,
+        sharding="full" if shared else "none",
+        accumulation_steps=2 if make == "selective" else 1,
+    )
+    return config, globals().get(make) or getattr(tiny, make)
+
+
+def main(folder, *names):
+    torch.set_num_threads(1)
+    for name in names:
+        config, make = training(name)
+        model, directory = make(), folder / name
+        train(model, tiny.corpus(folder), config, directory=directory, progress=False, resume=True)
+        kind = "half" if all(isinstance(p, DTensor) for p in model.parameters()) else "whole"
+        (directory / "shards.txt").write_text(kind)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])
