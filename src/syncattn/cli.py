@@ -1,4 +1,4 @@
-"""compare, generate, simulate, device: parse, call one function, say where it wrote."""
+"""compare, generate, simulate, benchmark, claims, device: parse, call one function, say where it wrote."""
 
 from __future__ import annotations
 
@@ -174,6 +174,26 @@ def _device(config: Any) -> int:
     return 0
 
 
+def _benchmark(config: Any) -> int:
+    from syncattn.benchmarks.commands import run_benchmark
+    from syncattn.models.quiet import quiet_transformers
+
+    try:
+        with quiet_transformers():
+            return run_benchmark(config)
+    except (ValueError, TypeError, OSError) as error:
+        return _refuse(error)
+
+
+def _claims(config: Any) -> int:
+    from syncattn.benchmarks.commands import run_claims
+
+    try:
+        return run_claims(config)
+    except (ValueError, TypeError, OSError) as error:
+        return _refuse(error)
+
+
 def _refuse(error: Exception | str) -> int:
     print(f"syncattn: error: {error}", file=sys.stderr)
     return 2
@@ -193,6 +213,16 @@ _COMMANDS = {
         "Simulate a population of oscillators and draw its synchronization transition.",
         ("syncattn.benchmarks.simulate", "SimulateConfig"),
         _simulate,
+    ),
+    "benchmark": _Command(
+        "Run the shared benchmark with its controls, and build its tables.",
+        ("syncattn.benchmarks.commands", "BenchmarkConfig"),
+        _benchmark,
+    ),
+    "claims": _Command(
+        "List published claims with our figures and verdicts, or reproduce one.",
+        ("syncattn.benchmarks.commands", "ClaimsConfig"),
+        _claims,
     ),
     "device": _Command(
         "Run a trained model on imperfect oscillator hardware and draw what it costs.",

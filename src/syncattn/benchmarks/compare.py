@@ -272,12 +272,14 @@ def _corpus(config: CompareConfig) -> Corpus:
 
 
 def _mechanisms(config: CompareConfig) -> tuple[str, ...]:
+    # A saved model could not be built again from the mixing of a third party.
+    known = [name for name, arm in ARMS.items() if arm.attention is None]
     if not config.mechanisms:
         raise ValueError(
-            f"`mechanisms` must name at least one; got none. Choose from {', '.join(ARMS)}."
+            f"`mechanisms` must name at least one; got none. Choose from {', '.join(known)}."
         )
     for name in config.mechanisms:
-        check.require_choice(name, "mechanisms", ARMS)
+        check.require_choice(name, "mechanisms", known)
     return tuple(dict.fromkeys(config.mechanisms))
 
 

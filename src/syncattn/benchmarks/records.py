@@ -12,7 +12,9 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple
 
-__all__ = ["Problem", "Record", "append_record", "read_records"]
+__all__ = ["BITS_PER_BYTE", "Problem", "Record", "append_line", "append_record", "read_records"]
+
+BITS_PER_BYTE = "bits per byte"
 
 _KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -49,8 +51,16 @@ class Record:
         wall_seconds: Seconds of the whole run.
         peak_memory_bytes: Peak memory in bytes.
         valid_bits_per_byte: Cost of the validation text.
-        test_bits_per_byte: Cost of the test text; a number whenever the status is "ok".
+        test_bits_per_byte: Cost of the test text.
         test_perplexity: Perplexity per byte, 2 to the power of the bits; filled in when left out.
+        metric: What the scores are, such as "accuracy".
+        valid_score: The metric on the validation split; the bits per byte when left out.
+        test_score: The metric on the test split, a number whenever the status is "ok"; the bits per
+            byte when left out.
+        scores: More figures of the test split, such as those of its groups.
+        recipe: What the run shares with all arms of its task: sizes, steps, data limits.
+        flops_per_token: Floating-point operations of the matrix products of a forward pass.
+        trials: Learning rates that were tried before, with their validation scores.
         curve: Points of the learning curve, with `tokens` and `valid_bits_per_byte`.
         diagnostics: What was measured of the trained model.
         data: Identity of the data: at least `name`, `sha256`, and `whole`, False for a part of it.
@@ -83,6 +93,13 @@ class Record:
     valid_bits_per_byte: float | None = None
     test_bits_per_byte: float | None = None
     test_perplexity: float | None = None
+    metric: str = BITS_PER_BYTE
+    valid_score: float | None = None
+    test_score: float | None = None
+    scores: dict[str, Any] = field(default_factory=dict[str, Any])
+    recipe: dict[str, Any] = field(default_factory=dict[str, Any])
+    flops_per_token: float | None = None
+    trials: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     curve: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     diagnostics: dict[str, Any] = field(default_factory=dict[str, Any])
     data: dict[str, Any]
@@ -97,6 +114,10 @@ class Record:
         """Checks types and consistency, and fills in the perplexity."""
         for entry in fields(self):
             _require_type(entry.name, str(entry.type), getattr(self, entry.name))
+        for score, bits in (("valid_score", self.valid_bits_per_byte),
+                            ("test_score", self.test_bits_per_byte)):  # fmt: skip
+            if getattr(self, score) is None and self.metric == BITS_PER_BYTE:
+                object.__setattr__(self, score, bits)
         _require_consistent(self)
         if self.test_bits_per_byte is None:
             return
@@ -117,7 +138,7 @@ def _perplexity(bits: float) -> float:
 def _require_type(name: str, annotation: str, value: object) -> None:
     kinds = tuple(kind for part in annotation.split(" | ") for kind in _KINDS[part])
     right = isinstance(value, kinds) and not isinstance(value, bool)
-    if right and name == "curve":
+    if right and name in {"curve", "trials"}:
         right = all(isinstance(point, dict) for point in value)  # type: ignore[union-attr]
     if not right:
         raise TypeError(
@@ -134,10 +155,11 @@ def _require_consistent(record: Record) -> None:
             f"`failure` must say why exactly when `status` is 'failed'; got {record.failure!r} "
             f"with {record.status!r}. Set both or neither."
         )
-    bits = record.test_bits_per_byte
-    if not failed and (bits is None or not math.isfinite(bits)):
+    score = record.test_score
+    if not failed and (score is None or not math.isfinite(score)):
+        name = "test_bits_per_byte" if record.metric == BITS_PER_BYTE else "test_score"
         raise ValueError(
-            f"`test_bits_per_byte` must be a finite number when `status` is 'ok'; got {bits}. "
+            f"`{name}` must be a finite number when `status` is 'ok'; got {score}. "
             "Record the run as failed."
         )
     identity = {"name": str, "sha256": str, "whole": bool}
@@ -187,8 +209,22 @@ def append_record(path: str | os.PathLike[str], record: Record) -> None:
         OSError: If the line cannot be written as a whole.
         TypeError: If the record holds a value that JSON cannot.
     """
+    append_line(path, asdict(record))
+
+
+def append_line(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
+    """Adds values to a file of JSON lines; see `append_record`.
+
+    Args:
+        path: The file; it and its folders are made if missing.
+        values: Numbers, text, lists and dictionaries.
+
+    Raises:
+        OSError: If the line cannot be written as a whole.
+        TypeError: If there is a value that JSON cannot hold.
+    """
     try:
-        line = json.dumps(_plain(asdict(record)), allow_nan=False).encode() + b"\n"
+        line = json.dumps(_plain(values), allow_nan=False).encode() + b"\n"
     except TypeError as error:
         raise TypeError(
             f"`record` must hold numbers, text, lists and dictionaries; got {error}. Convert it."

@@ -22,8 +22,11 @@ __all__ = [
     "Statistic",
     "SummaryRow",
     "print_table",
+    "spread",
     "split_tables",
+    "statistic",
     "summary_table",
+    "text_grid",
     "to_csv",
     "to_markdown",
 ]
@@ -94,7 +97,12 @@ class SummaryRow:
     superseded: int = 0
 
 
-def _statistic(values: Iterable[float | None]) -> Statistic | None:
+def statistic(values: Iterable[float | None]) -> Statistic | None:
+    """Returns mean and sample deviation of the finite values; None without any.
+
+    Args:
+        values: The values, unknown ones as None.
+    """
     known = [float(value) for value in values if value is not None and math.isfinite(value)]
     if not known:
         return None
@@ -126,11 +134,11 @@ def _row(records: Sequence[Record], failed: int) -> SummaryRow:
         parameters=first.parameters,
         tokens=runs[0].tokens if runs else None,
         test_by_seed={run.seed: run.test_bits_per_byte or 0.0 for run in runs},
-        test_bits_per_byte=_statistic(run.test_bits_per_byte for run in runs),
-        test_perplexity=_statistic(run.test_perplexity for run in runs),
-        valid_bits_per_byte=_statistic(run.valid_bits_per_byte for run in runs),
-        tokens_per_second=_statistic(run.tokens_per_second for run in runs),
-        peak_memory_bytes=_statistic(run.peak_memory_bytes for run in runs),
+        test_bits_per_byte=statistic(run.test_bits_per_byte for run in runs),
+        test_perplexity=statistic(run.test_perplexity for run in runs),
+        valid_bits_per_byte=statistic(run.valid_bits_per_byte for run in runs),
+        tokens_per_second=statistic(run.tokens_per_second for run in runs),
+        peak_memory_bytes=statistic(run.peak_memory_bytes for run in runs),
         seeds=len(runs),
         failed=failed,
         superseded=sum(record.status == "ok" for record in records) - len(runs),
@@ -169,7 +177,7 @@ def _with_difference(row: SummaryRow, rows: Sequence[SummaryRow]) -> SummaryRow:
     best = min(candidates, key=lambda other: (other.valid_bits_per_byte or Statistic(0, None)).mean)
     shared = row.test_by_seed.keys() & best.test_by_seed.keys()
     differences = (row.test_by_seed[seed] - best.test_by_seed[seed] for seed in sorted(shared))
-    return replace(row, difference=_statistic(differences))
+    return replace(row, difference=statistic(differences))
 
 
 def summary_table(records: Iterable[Record]) -> list[SummaryRow]:
@@ -214,7 +222,14 @@ def _count(value: int | None) -> str:
     return _DASH if value is None else f"{value:,}"
 
 
-def _spread(value: Statistic | None, pattern: str, separator: str) -> str:
+def spread(value: Statistic | None, pattern: str, separator: str = " ") -> str:
+    """Returns a mean with its deviation, a dash when unknown.
+
+    Args:
+        value: The statistic.
+        pattern: How a number is written.
+        separator: Between mean and deviation.
+    """
     if value is None:
         return _DASH
     if value.deviation is None:
@@ -264,12 +279,12 @@ def _cells(row: SummaryRow, name: str, separator: str = " ") -> list[str]:
     return [
         name,
         _count(row.parameters),
-        _spread(row.test_bits_per_byte, ".4f", separator),
-        _spread(row.test_perplexity, ".3f", separator),
-        _spread(row.valid_bits_per_byte, ".4f", separator),
-        _spread(row.difference, "+.4f", separator),
-        _spread(row.tokens_per_second, ",.0f", separator),
-        _spread(_megabytes(row.peak_memory_bytes), ",.1f", separator),
+        spread(row.test_bits_per_byte, ".4f", separator),
+        spread(row.test_perplexity, ".3f", separator),
+        spread(row.valid_bits_per_byte, ".4f", separator),
+        spread(row.difference, "+.4f", separator),
+        spread(row.tokens_per_second, ",.0f", separator),
+        spread(_megabytes(row.peak_memory_bytes), ",.1f", separator),
         _count(row.tokens),
         str(row.seeds),
         str(row.failed),
@@ -347,7 +362,13 @@ def to_csv(rows: Iterable[SummaryRow]) -> str:
     return text.getvalue()
 
 
-def _grid(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
+def text_grid(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
+    """Returns a grid for the terminal, in which headings may wrap and numbers are never cut.
+
+    Args:
+        headings: One per column; the first column is text.
+        lines: Cells, row by row.
+    """
     grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for index, heading in enumerate(headings):
         # Headings may wrap between words; a number is never cut.
@@ -378,5 +399,5 @@ def print_table(rows: Iterable[SummaryRow], *, console: Console | None = None) -
         console.print(escape(title), style="bold", highlight=False)
         for part in parts:
             lines = [[line[column] for column in part] for line in cells]
-            console.print(_grid([_HEADINGS[column] for column in part], lines))
+            console.print(text_grid([_HEADINGS[column] for column in part], lines))
         console.print(" ".join(_notes(table)), style="italic", highlight=False)

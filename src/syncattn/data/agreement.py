@@ -10,9 +10,9 @@ import torch
 from syncattn import _validation as check
 from syncattn._typing import Bool, Int, Tensor
 
-__all__ = ["AgreementSplit", "AgreementTask"]
+__all__ = ["NOUNS", "PREPOSITIONS", "VERBS", "AgreementSplit", "AgreementTask"]
 
-_NOUNS = (
+NOUNS = (
     "actor baker bird boy brother car cat chair clerk coach cook dancer doctor dog driver farmer "
     "father friend girl guard guest horse judge king lawyer leader nurse owner painter parent "
     "pilot player poet prince queen rider robot sailor singer sister soldier student teacher "
@@ -20,11 +20,11 @@ _NOUNS = (
 ).split()
 _UNDECIDABLE = ("fish", "deer")
 _DECIDABLE = ("writer", "neighbor")
-_VERBS = (
+VERBS = (
     "answer arrive begin call come dance eat enter fall grow help jump laugh learn leave listen "
     "move play read rest run see sing sit sleep smile speak stay walk work"
 ).split()
-_PREPOSITIONS = "near behind beside above below with by".split()
+PREPOSITIONS = "near behind beside above below with by".split()
 _SPECIAL = ("<pad>", "<bos>", "<eos>", "the", ".")
 _LENGTH = 9
 
@@ -68,7 +68,7 @@ class AgreementTask:
     @property
     def nouns(self) -> tuple[tuple[str, str], ...]:
         """Singular and plural of every noun."""
-        regular = tuple((noun, noun + "s") for noun in _NOUNS)
+        regular = tuple((noun, noun + "s") for noun in NOUNS)
         if self.corrected:
             return regular + tuple((noun, noun + "s") for noun in _DECIDABLE)
         return regular + tuple((noun, noun) for noun in _UNDECIDABLE)
@@ -76,10 +76,10 @@ class AgreementTask:
     @property
     def vocabulary(self) -> tuple[str, ...]:
         """Every word once; its place is its number."""
-        words = [*_SPECIAL, *_PREPOSITIONS]
+        words = [*_SPECIAL, *PREPOSITIONS]
         for singular, plural in self.nouns:
             words += [singular, plural] if singular != plural else [singular]
-        for verb in _VERBS:
+        for verb in VERBS:
             words += [_third_person(verb), verb]
         return tuple(words)
 
@@ -106,8 +106,8 @@ class AgreementTask:
         check.require_integer(size, "size", minimum=1)
         number_of = {word: i for i, word in enumerate(self.vocabulary)}
         noun = torch.tensor([[number_of[w] for w in pair] for pair in self.nouns])
-        verb = torch.tensor([[number_of[_third_person(v)], number_of[v]] for v in _VERBS])
-        preposition = torch.tensor([number_of[p] for p in _PREPOSITIONS])
+        verb = torch.tensor([[number_of[_third_person(v)], number_of[v]] for v in VERBS])
+        preposition = torch.tensor([number_of[p] for p in PREPOSITIONS])
         generator = torch.Generator().manual_seed(seed)
 
         def draw(count: int) -> Tensor:

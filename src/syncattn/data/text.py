@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Integer, UInt8
 
 from syncattn._typing import Int, Tensor
 from syncattn.data.files import NotTextError, list_files, read_text, unreadable
@@ -131,7 +131,7 @@ def load_corpus(
 
 
 def training_batch(
-    split: UInt8[Tensor, " bytes"], *, batch_size: int, context_length: int, seed: int, step: int
+    split: Integer[Tensor, " tokens"], *, batch_size: int, context_length: int, seed: int, step: int
 ) -> Int[Tensor, "batch window"]:
     """Returns the windows of a training step, a pure function of the seed and the step.
 
@@ -160,7 +160,7 @@ def training_batch(
 
 
 def evaluation_batches(
-    split: UInt8[Tensor, " bytes"],
+    split: Integer[Tensor, " tokens"],
     *,
     batch_size: int,
     context_length: int,

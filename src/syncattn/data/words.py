@@ -14,7 +14,7 @@ from syncattn import _validation as check
 from syncattn._typing import Int, Tensor
 from syncattn.data.files import read_text
 
-__all__ = ["SPECIAL_WORDS", "WordCorpus", "load_words"]
+__all__ = ["SPECIAL_WORDS", "WordCorpus", "load_words", "number_words", "words_of"]
 
 SPECIAL_WORDS = ("<pad>", "<bos>", "<eos>", "<unk>")
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
@@ -66,20 +66,14 @@ def load_words(
     """
     check.require_integer(vocabulary_size, "vocabulary_size", minimum=len(SPECIAL_WORDS) + 1)
     raw = read_text(Path(path)).content
-    pattern = _WORD_OR_SIGN if punctuation else _WORD
-    words = pattern.findall(raw.decode("utf-8").lower())
+    words = words_of(raw.decode("utf-8"), punctuation=punctuation)
     if len(words) < 20:
         raise ValueError(
             f"`path` must hold at least 20 words; got {len(words)} in {path}. Give a longer text."
         )
     first, second = len(words) * 90 // 100, len(words) * 95 // 100
-    # Words of equal count in the order of the alphabet, so that every machine numbers them alike.
-    counted = sorted(Counter(words[:first]).items(), key=lambda item: (-item[1], item[0]))
-    kept = [word for word, _ in counted[: vocabulary_size - len(SPECIAL_WORDS)]]
-    vocabulary = (*SPECIAL_WORDS, *kept)
-    number = {word: i for i, word in enumerate(vocabulary)}
-    unknown = number["<unk>"]
-    ids = torch.tensor([number.get(word, unknown) for word in words])
+    vocabulary, (ids,) = number_words(words[:first], [words], vocabulary_size)
+    unknown = vocabulary.index("<unk>")
     return WordCorpus(
         ids[:first],
         ids[first:second],
@@ -88,3 +82,40 @@ def load_words(
         hashlib.sha256(raw).hexdigest(),
         (ids == unknown).float().mean().item(),
     )
+
+
+def words_of(text: str, *, punctuation: bool = False) -> list[str]:
+    """Returns the words of a text in lower case.
+
+    Args:
+        text: Any text.
+        punctuation: Whether signs are words too, or left out.
+
+    Returns:
+        The words in order.
+    """
+    return (_WORD_OR_SIGN if punctuation else _WORD).findall(text.lower())
+
+
+def number_words(
+    counted: list[str], parts: list[list[str]], vocabulary_size: int
+) -> tuple[tuple[str, ...], list[Int[Tensor, " _"]]]:
+    """Returns a vocabulary counted on one list of words, and other lists as its numbers.
+
+    Args:
+        counted: The words to count; special words among them keep their own numbers.
+        parts: Lists of words.
+        vocabulary_size: Number of words, special ones included.
+
+    Returns:
+        Every word once, the special ones first, then the most frequent; and the numbers.
+    """
+    # Words of equal count in the order of the alphabet, so that every machine numbers them alike.
+    frequent = sorted(Counter(counted).items(), key=lambda item: (-item[1], item[0]))
+    kept = [word for word, _ in frequent if word not in SPECIAL_WORDS]
+    vocabulary = (*SPECIAL_WORDS, *kept[: vocabulary_size - len(SPECIAL_WORDS)])
+    number = {word: i for i, word in enumerate(vocabulary)}
+    unknown = number["<unk>"]
+    return vocabulary, [
+        torch.tensor([number.get(word, unknown) for word in part]) for part in parts
+    ]

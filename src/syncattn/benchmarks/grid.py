@@ -1,0 +1,384 @@
+"""The grid of runs: planned, resumed, tuned, run, and summed up with all that went wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from syncattn.benchmarks.arms import ARMS
+from syncattn.benchmarks.cells import (
+    Cell,
+    Trial,
+    load_plugins,
+    matched_gap,
+    prepared,
+    run_cell,
+)
+from syncattn.benchmarks.controls import why_not
+from syncattn.benchmarks.environment import environment
+from syncattn.benchmarks.executors import Outcome, in_process, in_workers, on_ray
+from syncattn.benchmarks.problems import Problem
+from syncattn.benchmarks.records import Record, append_line, append_record, read_records
+from syncattn.benchmarks.tasks import Recipe, Task, higher_is_better, task_named
+from syncattn.data.sources import Lookup
+
+__all__ = ["Entry", "Grid", "GridResult", "Settings"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Some arms and controls on one task.
+
+    Attributes:
+        task: Name of the task.
+        arms: Names of the arms.
+        controls: Names of the controls, ``"none"`` for the arm itself.
+        seeds: Seeds of every cell.
+        recipe: What all share.
+    """
+
+    task: str
+    arms: tuple[str, ...]
+    controls: tuple[str, ...]
+    seeds: tuple[int, ...]
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a grid is run.
+
+    Attributes:
+        output: Folder of `records.jsonl` and `trials.jsonl`.
+        lookup: Where data is looked for.
+        scale: Name of the scale, for the records.
+        workers: Cells at a time.
+        ray: Address of a Ray cluster; None for this machine.
+        device: Where cells run.
+        minutes: After so many, no run is begun; None for no limit.
+        plugins: See `Cell`.
+        retry_failed: Whether runs that failed before are run again.
+    """
+
+    output: Path
+    lookup: Lookup
+    scale: str
+    workers: int = 1
+    ray: str | None = None
+    device: str = "cpu"
+    minutes: float | None = None
+    plugins: tuple[str, ...] = ()
+    retry_failed: bool = False
+
+
+@dataclass
+class GridResult:
+    """What a grid came to.
+
+    Attributes:
+        records: All records of the folder, earlier ones first.
+        problems: What went wrong, one sentence each.
+        not_applicable: Cells that make no sense, with the reason.
+        num_left: Runs that the budget left for the next time.
+    """
+
+    records: list[Record]
+    problems: list[str]
+    not_applicable: list[str]
+    num_left: int = 0
+
+
+class Grid:
+    """Arms and controls on tasks, ready to run.
+
+    Args:
+        entries: What is run.
+        settings: How.
+        say: Takes a line of progress.
+
+    Raises:
+        ValueError: If a task, an arm, a control or a plugin is unknown.
+    """
+
+    def __init__(
+        self, entries: Sequence[Entry], settings: Settings, say: Callable[[str], None] = print
+    ) -> None:
+        load_plugins(settings.plugins)
+        self.settings = settings
+        self.say = say
+        self.problems: list[str] = []
+        self.not_applicable: list[str] = []
+        self.entries = list(entries)
+        for entry in self.entries:
+            task_named(entry.task)
+            for arm in entry.arms:
+                if arm not in ARMS:
+                    raise ValueError(
+                        f"`arms` must be among {', '.join(ARMS)}; got {arm!r}. See `syncattn "
+                        f"benchmark list`, or name the file that registers it with --plugins."
+                    )
+                for control in entry.controls:
+                    why_not(ARMS[arm], control)
+        self._unwritten: list[Record] = []
+        self._command = shlex.join(["syncattn", *sys.argv[1:]])
+
+    def run(self) -> GridResult:
+        """Runs what is not done yet; what fails is told at the end and stops nothing else.
+
+        Returns:
+            Records and problems.
+        """
+        minutes = self.settings.minutes
+        deadline = None if minutes is None else time.monotonic() + 60 * minutes
+        cells = self._cells()
+        rates = self._tune(cells, deadline)
+        runs = [replace(cell, learning_rate=rates[self._unit(cell)][0],
+                        trials=rates[self._unit(cell)][1])
+                for cell in cells if self._unit(cell) in rates]  # fmt: skip
+        done = self._done()
+        runs = [cell for cell in runs if not self._names(cell) <= done]
+        left = len(runs) + sum(self._unit(cell) not in rates for cell in cells)
+        for outcome in self._progress(runs, deadline, "runs"):
+            left -= 1
+            for record in self._records_of(outcome):
+                self._keep(record)
+        self._write_again()
+        records = self._read()
+        return GridResult(records, self.problems, self.not_applicable, left)
+
+    def _cells(self) -> list[Cell]:
+        """Returns every run of the grid, seed by seed, so that a stopped grid is even."""
+        cells: dict[tuple[Any, ...], Cell] = {}
+        for entry in self.entries:
+            problem = self._problem(entry)
+            if problem is None:
+                continue
+            for arm in entry.arms:
+                for control in entry.controls:
+                    reason = self._reason(entry, arm, control)
+                    if reason:
+                        self.not_applicable.append(f"{entry.task}: {arm}, {control}: {reason}")
+                        continue
+                    for seed in entry.seeds:
+                        cell = self._cell(entry, problem, arm, control, seed)
+                        earlier = cells.get(cell.key)
+                        if earlier is None or cell.also_without_coupling:
+                            cells[cell.key] = cell
+        return sorted(cells.values(), key=lambda cell: cell.seed)
+
+    def _cell(self, entry: Entry, problem: Problem, arm: str, control: str, seed: int) -> Cell:
+        at_test = "coupling-off-at-test"
+        wanted = at_test in entry.controls and control in {"none", at_test}
+        return Cell(
+            task=entry.task, scale=self.settings.scale, arm=arm,
+            control="none" if control == at_test else control, seed=seed,
+            learning_rate=entry.recipe.rates[0], is_trial=False, lookup=self.settings.lookup,
+            data_sha256=problem.identity.sha256, recipe=entry.recipe,
+            also_without_coupling=wanted and why_not(ARMS[arm], at_test) is None,
+            plugins=self.settings.plugins, device=self.settings.device, command=self._command,
+        )  # fmt: skip
+
+    def _problem(self, entry: Entry) -> Problem | None:
+        try:
+            return prepared(entry.task, self.settings.lookup, entry.recipe)
+        except Exception as error:
+            self._trouble(f"{entry.task}: not run: {error}")
+            return None
+
+    def _reason(self, entry: Entry, arm: str, control: str) -> str | None:
+        reason = why_not(ARMS[arm], control)
+        if reason or control != "matched":
+            return reason
+        # Every arm is brought to softmax's number of parameters where its feed-forward can.
+        task, recipe = task_named(entry.task), entry.recipe
+        problem = prepared(entry.task, self.settings.lookup, recipe)
+        if matched_gap(task, problem, recipe, ARMS[arm]) <= 0.01:
+            return "softmax has the same number of parameters within 1 %: its own row is the match"
+        return None
+
+    def _unit(self, cell: Cell) -> tuple[Any, ...]:
+        """Returns what shares a learning rate: an arm with its controls; the match on its own."""
+        control = "matched" if cell.control == "matched" else "none"
+        return replace(cell, control=control, seed=0).key
+
+    def _tune(
+        self, cells: Sequence[Cell], deadline: float | None
+    ) -> dict[tuple[Any, ...], tuple[float, tuple[tuple[float, float | None], ...]]]:
+        """Returns the best rate of every unit, with all that were tried."""
+        known = self._read_trials()
+        units: dict[tuple[Any, ...], Cell] = {}
+        for cell in cells:
+            control = "matched" if cell.control == "matched" else "none"
+            units.setdefault(
+                self._unit(cell),
+                replace(cell, control=control, seed=0, also_without_coupling=False),
+            )
+        wanted = [
+            replace(cell, is_trial=True, learning_rate=rate)
+            for unit, cell in units.items()
+            for rate in cell.recipe.rates
+            if len(cell.recipe.rates) > 1 and (*unit, rate) not in known
+        ]
+        for outcome in self._progress(wanted, deadline, "trials of learning rates"):
+            trial = outcome.result
+            if outcome.error is not None:
+                self._trouble(f"{outcome.cell}: {outcome.error}")
+                trial = Trial(outcome.cell.key, outcome.cell.learning_rate, None)
+            known[*trial.key, trial.learning_rate] = trial.valid_score
+            self._keep_trial(trial)
+        chosen: dict[Any, Any] = {}
+        for unit, cell in units.items():
+            rates = cell.recipe.rates
+            if len(rates) == 1:
+                chosen[unit] = (rates[0], ())
+            elif all((*unit, rate) in known for rate in rates):
+                tried = tuple((rate, known[*unit, rate]) for rate in rates)
+                chosen[unit] = (_best(tried, task_named(cell.task)), tried)
+        return chosen
+
+    def _progress(
+        self, cells: Sequence[Cell], deadline: float | None, what: str
+    ) -> Iterator[Outcome]:
+        if not cells:
+            return
+        workers = min(self.settings.workers, len(cells))
+        self.say(f"{len(cells)} {what}, {workers} at a time.")
+        started = time.monotonic()
+        for number, outcome in enumerate(self._execute(cells, deadline, workers), start=1):
+            spent = time.monotonic() - started
+            left = spent / number * (len(cells) - number) / 60
+            self.say(
+                f"[{number}/{len(cells)}] {outcome.cell}: {_told(outcome)}; {spent / 60:.1f} min, "
+                f"about {left:.1f} left"
+            )
+            yield outcome
+
+    def _execute(
+        self, cells: Sequence[Cell], deadline: float | None, workers: int
+    ) -> Iterator[Outcome]:
+        if self.settings.ray is not None:
+            return on_ray(run_cell, cells, deadline, address=self.settings.ray, workers=workers)
+        if workers == 1:
+            return in_process(run_cell, cells, deadline)
+        return in_workers(run_cell, cells, deadline, workers=workers)
+
+    def _records_of(self, outcome: Outcome) -> list[Record]:
+        if outcome.error is None:
+            for record in outcome.result:
+                if record.status == "failed":
+                    self._trouble(f"{outcome.cell}: {record.failure}")
+            return outcome.result
+        self._trouble(f"{outcome.cell}: {outcome.error}")
+        cell: Cell = outcome.cell
+        problem = prepared(cell.task, cell.lookup, cell.recipe)
+        return [
+            Record(
+                task=cell.task, arm=cell.arm, mechanism=ARMS[cell.arm].mechanism,
+                control=cell.control, seed=cell.seed, status="failed",
+                failure=str(outcome.error) or type(outcome.error).__name__,
+                data=problem.identity.as_dict(), command=cell.command,
+                learning_rate=cell.learning_rate, metric=task_named(cell.task).metric,
+                recipe=cell.recipe.as_dict() | {"scale": cell.scale}, **environment(cell.device),
+            )
+        ]  # fmt: skip
+
+    def _names(self, cell: Cell) -> set[tuple[Any, ...]]:
+        names = {cell.key}
+        if cell.also_without_coupling:
+            names.add(replace(cell, control="coupling-off-at-test").key)
+        return names
+
+    def _done(self) -> set[tuple[Any, ...]]:
+        """Returns the keys of the runs in the folder."""
+        finished: set[tuple[Any, ...]] = set()
+        for record in self._read(report=True):
+            if record.status == "failed" and self.settings.retry_failed:
+                continue
+            recipe = {k: v for k, v in record.recipe.items() if k != "scale"}
+            settings = json.dumps(recipe, sort_keys=True)
+            key = (record.task, record.data["sha256"], record.arm)
+            finished.add((*key, record.control, record.seed, settings))
+            if record.status == "failed" and record.control == "none":
+                # A model that was never trained has no coupling to switch off either.
+                finished.add((*key, "coupling-off-at-test", record.seed, settings))
+        return finished
+
+    def _read(self, *, report: bool = False) -> list[Record]:
+        path = self.settings.output / "records.jsonl"
+        if not path.exists():
+            return []
+        records, problems = read_records(path)
+        if report:
+            for problem in problems:
+                self._trouble(f"{path}, line {problem.line}: passed over: {problem.reason}")
+        return records
+
+    def _read_trials(self) -> dict[tuple[Any, ...], float | None]:
+        path = self.settings.output / "trials.jsonl"
+        known: dict[tuple[Any, ...], float | None] = {}
+        if not path.exists():
+            return known
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            try:
+                values = json.loads(line)
+                known[*values["key"], values["learning_rate"]] = values["valid_score"]
+            except (ValueError, KeyError, TypeError) as error:
+                self._trouble(f"{path}, line {number}: passed over: {error!r}")
+        return known
+
+    def _keep_trial(self, trial: Trial) -> None:
+        values = {
+            "key": list(trial.key), "learning_rate": trial.learning_rate,
+            "valid_score": trial.valid_score,
+        }  # fmt: skip
+        try:
+            append_line(self.settings.output / "trials.jsonl", values)
+        except OSError as error:
+            self._trouble(f"a trial could not be written: {error}")
+
+    def _keep(self, record: Record) -> None:
+        try:
+            append_record(self.settings.output / "records.jsonl", record)
+        except OSError as error:
+            self._unwritten.append(record)
+            self._trouble(f"{record.task}: {record.arm}: its record could not be written: {error}")
+
+    def _write_again(self) -> None:
+        waiting, self._unwritten = self._unwritten, []
+        for record in waiting:
+            self._keep(record)
+
+    def _trouble(self, sentence: str) -> None:
+        self.problems.append(sentence)
+        self.say(f"! {sentence}")
+
+
+def default_workers() -> int:
+    """Returns one worker per core."""
+    return os.cpu_count() or 1
+
+
+def _best(tried: Sequence[tuple[float, float | None]], task: Task) -> float:
+    """Returns the rate with the best validation score; the smallest when all diverged."""
+    known = [(score, rate) for rate, score in tried if score is not None]
+    if not known:
+        return min(rate for rate, _ in tried)
+    choose = max if higher_is_better(task.metric) else min
+    return choose(known)[1]
+
+
+def _told(outcome: Outcome) -> str:
+    if outcome.error is not None:
+        return "failed"
+    if isinstance(outcome.result, Trial):
+        score = outcome.result.valid_score
+        return "diverged" if score is None else f"valid {score:.4f}"
+    record = outcome.result[0]
+    return "failed" if record.status == "failed" else f"{record.metric} {record.test_score:.4f}"

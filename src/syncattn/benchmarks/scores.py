@@ -1,0 +1,334 @@
+"""Scores of the benchmark over seeds: means, paired intervals, and what changed between two sets."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import random
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from syncattn.benchmarks.records import Record
+from syncattn.benchmarks.tables import Statistic, statistic
+
+__all__ = ["Change", "Interval", "ScoreRow", "ScoreTable", "compare_scores", "paired_interval",
+           "score_tables"]  # fmt: skip
+
+BASELINE = "softmax"
+_DRAWS = 10_000
+
+
+class Interval(NamedTuple):
+    """A mean difference over the seeds that two rows share.
+
+    Attributes:
+        mean: The mean.
+        low: Lower end of the 95 percent bootstrap interval; None for one seed.
+        high: Its upper end.
+        seeds: Number of seeds.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    seeds: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether 0 lies outside; False for one seed, which tells nothing."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """An arm under a control, over its seeds.
+
+    Attributes:
+        arm: The arm.
+        control: The control, or "none".
+        by_seed: Score on the test split of every seed that ended well.
+        groups: Mean scores of the groups of targets.
+        score: Mean and deviation over seeds; None when no seed ended well.
+        to_baseline: Difference to softmax; None for softmax and where no seed is shared.
+        to_arm: Difference of a control to the arm itself.
+        failed: Runs that did not end well.
+        not_learned: Runs that ended well below the task's threshold of having learned.
+        parameters: Number of parameters.
+        flops_per_token: Of the matrix products.
+        learning_rate: The peak rate.
+        tokens: Tokens seen in training.
+        seconds: Mean wall time.
+        peak_memory_bytes: Mean.
+    """
+
+    arm: str
+    control: str
+    by_seed: dict[int, float] = field(default_factory=dict[int, float])
+    groups: dict[str, float] = field(default_factory=dict[str, float])
+    score: Statistic | None = None
+    to_baseline: Interval | None = None
+    to_arm: Interval | None = None
+    failed: int = 0
+    not_learned: int = 0
+    parameters: int | None = None
+    flops_per_token: float | None = None
+    learning_rate: float | None = None
+    tokens: int | None = None
+    seconds: float | None = None
+    peak_memory_bytes: float | None = None
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """The rows that may be compared: one task, one data, one recipe.
+
+    Attributes:
+        task: The task.
+        data: Identity of the data.
+        metric: What the scores are.
+        recipe: What all share.
+        rows: Arms and controls.
+        ceiling: Best expected score, where it is known.
+    """
+
+    task: str
+    data: dict[str, Any]
+    metric: str
+    recipe: dict[str, Any]
+    rows: list[ScoreRow]
+    ceiling: float | None = None
+
+    @property
+    def title(self) -> str:
+        """Task, data with the first digits of its hash, and whether it is whole."""
+        extent = self.data.get("extent") or ("whole" if self.data["whole"] else "part")
+        scale = self.recipe.get("scale")
+        ending = f", scale {scale}" if scale else ""
+        return f"{self.task}: {self.data['name']} ({extent}, {self.data['sha256'][:8]}){ending}"
+
+
+def paired_interval(differences: Sequence[float]) -> Interval:
+    """Returns the mean of paired differences and its 95 percent bootstrap interval.
+
+    Up to six differences are resampled in every possible way, more of them ten thousand times with
+    fixed random numbers. With five pairs or fewer the interval is too short more often than one
+    time in twenty; it can never be wider than the differences themselves.
+
+    Args:
+        differences: One difference per seed.
+
+    Returns:
+        The interval.
+    """
+    n, mean = len(differences), statistics.fmean(differences)
+    if n < 2:
+        return Interval(mean, None, None, n)
+    if n <= 6:
+        means = [sum(sample) / n for sample in itertools.product(differences, repeat=n)]
+    else:
+        draw = random.Random(0)
+        means = [sum(draw.choices(differences, k=n)) / n for _ in range(_DRAWS)]
+    means.sort()
+    last = len(means) - 1
+    return Interval(mean, means[math.floor(0.025 * last)], means[math.ceil(0.975 * last)], n)
+
+
+def score_tables(records: Iterable[Record]) -> list[ScoreTable]:
+    """Groups records by task, data and recipe, then by arm and control over seeds.
+
+    Different data, a whole and a part, or different recipes never share a table. A seed that ran
+    twice counts once, with its later run.
+
+    Args:
+        records: Records of the benchmark, earlier ones first; others are passed over.
+
+    Returns:
+        Tables in the order of first appearance.
+    """
+    tables: dict[tuple[str, ...], dict[tuple[str, str], dict[int, Record]]] = {}
+    for record in records:
+        if not record.recipe:
+            continue
+        # What was drawn or cut where, and by which sizes, tells two tables apart.
+        settings = json.dumps([record.data, record.recipe], sort_keys=True)
+        rows = tables.setdefault((record.task, record.metric, settings), {})
+        rows.setdefault((record.arm, record.control), {})[record.seed] = record
+    return [
+        _table(task, metric, rows) for (task, metric, _), rows in tables.items()
+    ]
+
+
+def _table(
+    task: str, metric: str, rows: Mapping[tuple[str, str], Mapping[int, Record]]
+) -> ScoreTable:
+    scores = {
+        name: {seed: r.test_score for seed, r in sorted(runs.items()) if r.test_score is not None}
+        for name, runs in rows.items()
+    }
+    first = next(iter(next(iter(rows.values())).values()))
+    arms = list(dict.fromkeys(arm for arm, _ in rows))
+    ordered = sorted(rows, key=lambda name: (arms.index(name[0]), name[1] != "none"))
+    ceilings = [r.scores["ceiling"] for runs in rows.values() for r in runs.values()
+                if "ceiling" in r.scores]  # fmt: skip
+    return ScoreTable(
+        task, first.data, metric, first.recipe,
+        [_row(arm, control, rows[arm, control], scores) for arm, control in ordered],
+        ceilings[0] if ceilings else None,
+    )  # fmt: skip
+
+
+def _row(
+    arm: str,
+    control: str,
+    runs: Mapping[int, Record],
+    scores: Mapping[tuple[str, str], Mapping[int, float]],
+) -> ScoreRow:
+    good = [record for record in runs.values() if record.status == "ok"]
+    own = dict(scores[arm, control])
+    return ScoreRow(
+        arm=arm,
+        control=control,
+        by_seed=own,
+        groups=_mean_groups(good),
+        score=statistic(own.values()),
+        to_baseline=_difference(own, scores, (BASELINE, "none"), (arm, control)),
+        to_arm=_difference(own, scores, (arm, "none"), (arm, control)),
+        failed=sum(record.status == "failed" for record in runs.values()),
+        not_learned=sum(bool(record.scores.get("failed_to_learn")) for record in good),
+        parameters=next((r.parameters for r in good), None),
+        flops_per_token=next((r.flops_per_token for r in good), None),
+        learning_rate=next((r.learning_rate for r in runs.values()), None),
+        tokens=next((r.tokens for r in good), None),
+        seconds=_mean(r.wall_seconds for r in good),
+        peak_memory_bytes=_mean(r.peak_memory_bytes for r in good),
+    )
+
+
+def _difference(
+    own: Mapping[int, float],
+    scores: Mapping[tuple[str, str], Mapping[int, float]],
+    other: tuple[str, str],
+    name: tuple[str, str],
+) -> Interval | None:
+    if other == name:
+        return None
+    theirs = scores.get(other, {})
+    shared = sorted(own.keys() & theirs.keys())
+    return paired_interval([own[s] - theirs[s] for s in shared]) if shared else None
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def _mean_groups(records: Sequence[Record]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for record in records:
+        for name, value in record.scores.get("by_group", {}).items():
+            found.setdefault(name, []).append(value)
+    return {name: statistics.fmean(values) for name, values in found.items()}
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of one row between two sets of records.
+
+    Attributes:
+        title: Task and data.
+        arm: The arm.
+        control: The control.
+        before: Score in the first set.
+        after: Score in the second.
+        difference: Second minus first, over the seeds both have.
+        beyond_spread: Whether it is larger than the spread that two runs of different seeds have;
+            None when neither set tells, with one seed each.
+        changed: What else differs: versions, device, commit.
+    """
+
+    title: str
+    arm: str
+    control: str
+    before: Statistic
+    after: Statistic
+    difference: Interval | None
+    beyond_spread: bool | None
+    changed: tuple[str, ...]
+
+
+def compare_scores(
+    before: Sequence[Record], after: Sequence[Record]
+) -> tuple[list[Change], list[str]]:
+    """Compares two sets of records row by row.
+
+    Args:
+        before: The first set.
+        after: The second.
+
+    Returns:
+        A change for every row that both have, and the rows that only one has.
+    """
+    old, new = _by_name(score_tables(before)), _by_name(score_tables(after))
+    changes = [
+        _change(name, old[name], new[name], _conditions(before), _conditions(after))
+        for name in old
+        if name in new and old[name].score and new[name].score
+    ]
+    lonely = [f"only in the first: {', '.join(name)}" for name in old if name not in new]
+    lonely += [f"only in the second: {', '.join(name)}" for name in new if name not in old]
+    return changes, lonely
+
+
+_Name = tuple[str, str, str]
+
+
+def _by_name(tables: Sequence[ScoreTable]) -> dict[_Name, ScoreRow]:
+    found: dict[_Name, ScoreRow] = {}
+    for table in tables:
+        # Recipes that differ make other rows; the number tells them apart where a title does not.
+        sizes = {k: v for k, v in table.recipe.items() if k != "scale"}
+        title = f"{table.title}, recipe {_short(sizes)}"
+        found |= {(title, row.arm, row.control): row for row in table.rows}
+    return found
+
+
+def _short(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True)
+    return f"{random.Random(text).getrandbits(24):06x}"
+
+
+def _conditions(records: Sequence[Record]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {"commit": set(), "device": set()}
+    for record in records:
+        found["commit"].add(str(record.commit))
+        found["device"].add(record.device)
+        for package, version in record.versions.items():
+            found.setdefault(package, set()).add(version)
+    return found
+
+
+def _change(
+    name: _Name,
+    old: ScoreRow,
+    new: ScoreRow,
+    before: dict[str, set[str]],
+    after: dict[str, set[str]],
+) -> Change:
+    assert old.score is not None and new.score is not None
+    shared = sorted(old.by_seed.keys() & new.by_seed.keys())
+    difference = None
+    if shared:
+        difference = paired_interval([new.by_seed[s] - old.by_seed[s] for s in shared])
+    spreads = [s for s in (old.score.deviation, new.score.deviation) if s is not None]
+    moved = abs(new.score.mean - old.score.mean)
+    beyond = moved > math.sqrt(sum(s * s for s in spreads)) if spreads else None
+    changed = tuple(
+        f"{key}: {', '.join(sorted(before.get(key, set())))} -> "
+        f"{', '.join(sorted(after.get(key, set())))}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    )
+    return Change(*name, old.score, new.score, difference, beyond, changed)

@@ -1,0 +1,115 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from syncattn.benchmarks.problems import Batch, PairsProblem, Scores, TextProblem, unscored
+from syncattn.data.blimp import MinimalPairs
+from syncattn.data.corpora import load_enwik8
+from syncattn.data.sources import DataIdentity, Lookup
+from tests.benchmarks.benchmark_small import problem
+
+TASKS = ("copy", "recall", "retrieve", "agreement-v2", "keywords", "enwik8-char", "wikitext-2")
+
+
+class Oracle(nn.Module):
+    """Answers from a table of targets by input, or the next byte as told by a rule."""
+
+    def __init__(self, answer, classes):
+        super().__init__()
+        self.answer, self.classes = answer, classes
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, batch):
+        return torch.nn.functional.one_hot(self.answer(batch), self.classes).float() * 50
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_who_knows_every_answer_is_right_everywhere(name):
+    task = problem(name)
+    classes = task.num_labels or task.vocabulary_size
+    oracle = Oracle(lambda batch: batch.target.clamp(min=0), classes)
+    scores = task.score(oracle, "test", batch_size=8)
+    assert scores.value("accuracy") == 1.0
+    assert scores.value("perplexity") == pytest.approx(1.0, abs=1e-3)
+    assert set(scores.count) <= set(task.groups)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_batches_of_training_depend_on_seed_and_step_alone(name):
+    task = problem(name)
+    first = task.training_batch(4, seed=0, step=2)
+    torch.rand(3)
+    assert torch.equal(first.inputs, task.training_batch(4, seed=0, step=2).inputs)
+    assert not torch.equal(first.inputs, task.training_batch(4, seed=1, step=2).inputs)
+    assert first.inputs.shape[1] <= task.length
+
+
+def test_an_epoch_holds_every_example_once():
+    task = problem("agreement-v2")
+    seen = torch.cat([task.training_batch(40, seed=0, step=s).group for s in range(10)])
+    assert torch.equal(seen.bincount(), task.data.train.group.bincount())
+
+
+@pytest.mark.parametrize("name", ["copy", "recall", "retrieve"])
+def test_streams_never_train_on_what_they_are_scored_on(name):
+    task = problem(name)
+    sets = {split: torch.cat([b.inputs for b in task.batches(split, 8)]) for split in
+            ("valid", "test")}  # fmt: skip
+    trained = torch.cat([task.training_batch(64, seed=0, step=s).inputs for s in range(3)])
+    rows = [{tuple(r) for r in part.tolist()} for part in (*sets.values(), trained)]
+    assert not rows[0] & rows[1] and not rows[0] & rows[2] and not rows[1] & rows[2]
+
+
+def test_scores_count_by_group():
+    scores = Scores(nats=2 * math.log(2))
+    scores.add("a", 1, 1)
+    scores.add("b", 0, 1)
+    assert scores.value("accuracy") == 0.5
+    assert scores.value("bits per byte") == pytest.approx(1.0)
+    assert scores.value("perplexity") == pytest.approx(2.0)
+    assert scores.by_group() == {"a": 1.0, "b": 0.0}
+    assert Scores(nats=1e6, count={"a": 1}, right={"a": 0}).value("perplexity") == math.inf
+
+
+def test_places_without_a_question_do_not_count():
+    task = problem("retrieve")
+    scores = task.score(Oracle(lambda b: b.target.clamp(min=0), task.vocabulary_size), "valid",
+                        batch_size=8)  # fmt: skip
+    assert sum(scores.count.values()) == 64
+    assert (task.training_batch(3, seed=0, step=0).target[:, :-1] == unscored).all()
+
+
+def _pairs(*sentences):
+    identity = DataIdentity("pairs", "0", "generated", "here")
+    tokens = load_enwik8(Lookup(samples_only=True))
+    pairs = MinimalPairs(sentences, (0,) * len(sentences), ("all",), identity)
+    return PairsProblem(tokens, pairs, context_length=32, evaluation_tokens=64)
+
+
+def test_pairs_are_told_by_likelihood():
+    counts_up = Oracle(lambda b: (b.inputs + 1) % 256, 256)
+    task = _pairs(("abc", "acb"), ("xyz", "xzy"), ("ba", "ab"))
+    assert task.score(counts_up, "test", batch_size=2).value("accuracy") == pytest.approx(2 / 3)
+
+
+def test_the_score_of_a_sentence_ignores_its_padding():
+    counts_up = Oracle(lambda b: (b.inputs + 1) % 256, 256)
+    task = _pairs(("abc", "acb"))
+    alone = task._likelihood(counts_up, ["abc"])
+    together = task._likelihood(counts_up, ["abc", "something much longer"])
+    torch.testing.assert_close(alone[0], together[0])
+
+
+def test_rates_are_chosen_on_the_text_and_not_on_the_pairs():
+    task = _pairs(("abc", "acb"))
+    assert isinstance(task, TextProblem)
+    scores = task.score(Oracle(lambda b: b.target, 256), "valid", batch_size=2)
+    assert sum(scores.count.values()) == 64
+
+
+def test_a_batch_moves_with_all_its_parts():
+    batch = Batch(torch.zeros(1, 2), torch.zeros(1), group=torch.zeros(1)).to("meta")
+    assert batch.inputs.is_meta and batch.target.is_meta and batch.group.is_meta
+    assert batch.mask is None

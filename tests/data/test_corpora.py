@@ -1,0 +1,100 @@
+import gzip
+
+import pytest
+import torch
+
+from syncattn.data.corpora import (
+    END_OF_STORY,
+    load_code,
+    load_enwik8,
+    load_tinystories,
+    load_wikitext2,
+)
+from syncattn.data.sources import Lookup, MissingDataError
+
+LOADERS = (load_enwik8, load_code, load_wikitext2, load_tinystories)
+STORY = "One day, Tim saw a big dog. The dog's tail was red.\n"
+
+
+def lookup(folder, **changes):
+    return Lookup(folder=folder, cache=folder / "cache", **changes)
+
+
+@pytest.mark.parametrize("load", LOADERS)
+def test_without_data_the_sample_is_named_as_one(load, tmp_path):
+    tokens = load(lookup(tmp_path))
+    assert tokens.identity.extent == "sample"
+    assert min(len(tokens.train), len(tokens.valid), len(tokens.test)) > 1_000
+    assert int(tokens.train.max()) < tokens.vocabulary_size
+    assert tokens.identity.sha256 == load(lookup(tmp_path, samples_only=True)).identity.sha256
+
+
+@pytest.mark.parametrize("load", LOADERS)
+def test_without_data_and_without_samples_it_is_missing(load, tmp_path):
+    with pytest.raises(MissingDataError, match="must be found"):
+        load(lookup(tmp_path, may_sample=False))
+
+
+def test_a_head_of_enwik8_is_a_part_split_in_proportion(tmp_path):
+    (tmp_path / "enwik8").mkdir()
+    content = bytes(i % 251 for i in range(2_000))
+    (tmp_path / "enwik8" / "enwik8_first_2000.gz").write_bytes(gzip.compress(content))
+    tokens = load_enwik8(lookup(tmp_path))
+    assert tokens.identity.extent == "part"
+    assert tokens.identity.sizes == {"train": 1_800, "valid": 100, "test": 100}
+    joined = torch.cat([tokens.train, tokens.valid, tokens.test])
+    assert bytes(joined.tolist()) == content
+
+
+def test_code_is_read_split_by_split(tmp_path):
+    (tmp_path / "code").mkdir()
+    for split in ("train", "valid", "test"):
+        (tmp_path / "code" / f"{split}.txt").write_text(f"# {split}\n" * 10)
+    tokens = load_code(lookup(tmp_path))
+    assert bytes(tokens.valid.tolist()).startswith(b"# valid")
+    assert str(tmp_path) not in tokens.identity.source
+
+
+def _wikitext(folder, splits):
+    (folder / "wikitext-2").mkdir()
+    for split in splits:
+        text = "".join(f" = {split} = \n \n The <unk> saw {split} {i} . \n" for i in range(30))
+        (folder / "wikitext-2" / f"{split}.txt").write_text(text)
+
+
+def test_wikitext_counts_an_end_for_every_line(tmp_path):
+    _wikitext(tmp_path, ["train", "valid", "test"])
+    tokens = load_wikitext2(lookup(tmp_path), vocabulary_size=30)
+    assert tokens.identity.extent == "whole"
+    assert tokens.words is not None
+    first = [tokens.words[i] for i in tokens.train[:10].tolist()]
+    assert first == ["=", "train", "=", "<eos>", "<eos>", "the", "<unk>", "saw", "train", "0"]
+
+
+def test_wikitext_without_its_training_file_is_a_part(tmp_path):
+    _wikitext(tmp_path, ["valid", "test"])
+    tokens = load_wikitext2(lookup(tmp_path), vocabulary_size=30)
+    assert tokens.identity.extent == "part"
+    assert len(tokens.train) > 5 * len(tokens.valid)
+    assert "train" not in (tokens.words or ())
+
+
+def test_stories_are_split_whole_and_lose_signs(tmp_path):
+    (tmp_path / "tinystories").mkdir()
+    text = f"{STORY}{END_OF_STORY}\n" * 20
+    path = tmp_path / "tinystories" / "TinyStories-train.head.txt.gz"
+    path.write_bytes(gzip.compress(text.encode()))
+    tokens = load_tinystories(lookup(tmp_path), vocabulary_size=50)
+    words = "one day tim saw a big dog the dog's tail was red <eos>".split()
+    assert tokens.words is not None
+    assert [tokens.words[i] for i in tokens.test.tolist()] == words * 2
+    assert (len(tokens.train), len(tokens.valid)) == (16 * len(words), 2 * len(words))
+    assert tokens.identity.extent == "part"
+
+
+def test_the_official_validation_stories_are_halved(tmp_path):
+    (tmp_path / "TinyStories-train.txt").write_text(f"{STORY}{END_OF_STORY}\n" * 4)
+    held = "".join(f"Story {i}.\n{END_OF_STORY}\n" for i in range(4))
+    (tmp_path / "TinyStories-valid.txt").write_text(held)
+    tokens = load_tinystories(lookup(tmp_path), vocabulary_size=50)
+    assert len(tokens.valid) == len(tokens.test) == 6
