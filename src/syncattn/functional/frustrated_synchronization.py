@@ -79,7 +79,7 @@ def frustrated_synchronization(
         exclude_self=exclude_self, scale=scale, sink=sink,
         successors=harmonic_amplitude.shape[1] > 1,
     )  # fmt: skip
-    _require_kernel(key_phase, harmonic_amplitude, frustration)
+    require_kernel(key_phase, harmonic_amplitude, frustration)
     delays = harmonic_amplitude.shape[1]
     # Strictly before t, a successor is at most t itself; without order, everybody is visible.
     ordered = is_causal and exclude_self
@@ -122,7 +122,18 @@ def _itself(offset: int, mask: Tensor) -> Tensor:
     return rows[:, None] == torch.arange(mask.shape[-1], device=mask.device)
 
 
-def _require_kernel(phase: Tensor, harmonic_amplitude: Tensor, frustration: Tensor) -> None:
+def require_kernel(phase: Tensor, harmonic_amplitude: Tensor, frustration: Tensor) -> None:
+    """Checks a kernel of coupling coefficients.
+
+    Args:
+        phase: What it couples, ``(batch, heads, keys, dim)``.
+        harmonic_amplitude: See `frustrated_synchronization`.
+        frustration: See there.
+
+    Raises:
+        TypeError: If an argument has the wrong type or dtype.
+        ValueError: If shapes do not fit, a delay exceeds the sequence or values are not finite.
+    """
     check.require_tensor(frustration, "frustration", "heads delays harmonics dim")
     heads, dim = phase.shape[1], phase.shape[-1]
     for name, tensor in {

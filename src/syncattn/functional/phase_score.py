@@ -64,6 +64,7 @@ def score_inputs(
     scale: float | None,
     sink: Tensor | float | None,
     successors: bool = False,
+    first_place: int = 0,
 ) -> ScoreInputs:
     """Checks the arguments that Kuramoto attention and frustrated synchronization share.
 
@@ -81,6 +82,7 @@ def score_inputs(
         scale: See `kuramoto_attention`.
         sink: See `kuramoto_attention`.
         successors: Whether a token's own state is read as the successor of the one before it.
+        first_place: Where the first key stands.
 
     Returns:
         The arguments, ready for a backend.
@@ -123,7 +125,9 @@ def score_inputs(
         check.require_same(
             query_phase, "query_phase", natural_frequency, "natural_frequency", -1, "coordinates"
         )
-        drift = phase_drift(natural_frequency, key_phase.shape[2], dtype=theta_t.dtype)
+        drift = phase_drift(
+            natural_frequency, key_phase.shape[2], start=first_place, dtype=theta_t.dtype
+        )
     factor: float = query_phase.shape[-1] ** -0.5 if scale is None else scale
     check.require_number(factor, "scale")
     turn = None if drift is None else (drift.cos(), drift.sin())

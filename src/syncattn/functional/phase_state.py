@@ -9,23 +9,35 @@ import torch
 
 from syncattn import _validation as check
 from syncattn._typing import Float, Int, KeyMask, Keys, Tensor
-from syncattn.functional.frustrated_synchronization import frustrated_synchronization
+from syncattn.functional.frustrated_synchronization import (
+    frustrated_synchronization,
+    require_kernel,
+)
 from syncattn.functional.kuramoto_attention import kuramoto_attention
-from syncattn.functional.phase_score import KeyGate, QueryGate
+from syncattn.functional.phase_score import KeyGate, QueryGate, score_inputs
+from syncattn.kernels.frustrated_synchronization import folding
+from syncattn.kernels.growth import appended
+from syncattn.kernels.kuramoto_attention import Fold, Unfold, tangent, unchanged
+from syncattn.kernels.phase_decoding import Past, continued, remembered
+from syncattn.kernels.score import Score
 
 
 class PhaseState(NamedTuple):
-    """Everything that the past contributes to the next tokens: no keys and no values of its own.
+    """Everything that the past contributes to the next tokens: phases and their gates.
 
     Attributes:
         phase: Phases of all tokens so far, ``(batch, heads, keys, dim)``.
         gate: Their gates as keys, of the same shape; None when open.
         key_mask: True where a token is real, ``(batch, keys)``; None for all.
+        past: What attention reads of them, made from the rest by the first step that wants it and
+            kept so that a step need not touch every token; None until then, or where a sink, a
+            visible self or a longer delay rules it out.
     """
 
     phase: Keys
     gate: Keys | None
     key_mask: KeyMask | None
+    past: Past | None = None
 
     @property
     def length(self) -> int:
@@ -56,15 +68,19 @@ class PhaseState(NamedTuple):
                 f"`length` must be at most the tokens of the state; got {length} and "
                 f"{self.length}. A state can only become shorter."
             )
-        return self._map(lambda x: x[:, :length] if x.dim() == 2 else x[:, :, :length])
+        cropped = self._map(lambda x: x[:, :length] if x.dim() == 2 else x[:, :, :length])
+        past = None if self.past is None else self.past.crop(length)
+        return cropped._replace(past=past)
 
     def detach(self) -> PhaseState:
         """Returns the state without its history of gradients."""
         return self._map(torch.Tensor.detach)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> PhaseState:
-        changed = {name: change(x) for name, x in self._asdict().items() if x is not None}
-        return self._replace(**changed)
+        tensors = {"phase": self.phase, "gate": self.gate, "key_mask": self.key_mask}
+        changed = {name: change(x) for name, x in tensors.items() if x is not None}
+        past = None if self.past is None else Past(*map(change, self.past))
+        return self._replace(**changed, past=past)
 
 
 def kuramoto_attention_step(
@@ -101,6 +117,8 @@ def kuramoto_attention_step(
         BackendUnavailableError: If the backend asked for cannot run this call.
     """
     after = _continued(phase, key_gate, state, key_mask, options)
+    if _by_columns(phase, state, options, num_delays=1):
+        return _next(phase, query_gate, state, after, options, lambda _: (unchanged, tangent))
     out = kuramoto_attention(
         phase, after.phase, query_gate, after.gate, key_mask=after.key_mask, is_causal=True,
         **options,
@@ -120,8 +138,8 @@ def frustrated_synchronization_step(
     """Returns the increments of the next tokens of a causal sequence, and the state after them.
 
     Token by token, in chunks of any size or at once, the increments are those of the causal
-    `frustrated_synchronization` of the whole sequence. The cached phases are not folded with the
-    kernel, because the last token's successor is not known yet. Theory: FS-9.
+    `frustrated_synchronization` of the whole sequence. The last cached phase is not folded with
+    the kernel, because its successor is not known yet. Theory: FS-9.
 
     Args:
         phase: Phases of the new tokens in radians, ``(batch, heads, new, dim)``.
@@ -142,11 +160,70 @@ def frustrated_synchronization_step(
         BackendUnavailableError: If the backend asked for cannot run this call.
     """
     after = _continued(phase, key_gate, state, key_mask, options)
+    amplitude, frustration = options.get("harmonic_amplitude"), options.get("frustration")
+    delays = 0 if amplitude is None else amplitude.shape[1]
+    if amplitude is not None and frustration is not None:
+        require_kernel(after.phase, amplitude, frustration)
+        if _by_columns(phase, state, options, num_delays=delays):
+
+            def folds(score: Score) -> tuple[Fold, Unfold]:
+                a, alpha = (x.to(score.key_phase.dtype) for x in (amplitude, frustration))
+                return folding(score, a * alpha.cos(), a * alpha.sin())
+
+            return _next(phase, query_gate, state, after, options, folds)
     out = frustrated_synchronization(
         phase, after.phase, query_gate, after.gate, key_mask=after.key_mask, is_causal=True,
         **options,
     )  # fmt: skip
     return out, after
+
+
+def _by_columns(
+    phase: Tensor, state: PhaseState | None, options: dict[str, Any], *, num_delays: int
+) -> bool:
+    """Tells whether a step can go on from columns of the past; a prompt has better ways."""
+    return (
+        (state is not None or phase.shape[2] == 1)
+        and options.get("sink") is None
+        and options.get("exclude_self", True)
+        and options.get("backend", "auto") in {"auto", "sdpa"}
+        and num_delays <= 2
+    )
+
+
+def _next(
+    phase: Tensor,
+    query_gate: Tensor | None,
+    state: PhaseState | None,
+    after: PhaseState,
+    options: dict[str, Any],
+    folds: Callable[[Score], tuple[Fold, Unfold]],
+) -> tuple[Tensor, PhaseState]:
+    """Returns the increments of new tokens from columns of the past, and the state with theirs."""
+    rules = {name: options.get(name) for name in ("natural_frequency", "scale")}
+
+    def score(first: int, stop: int | None, gate: Tensor | None) -> Score:
+        chunk = after.phase[:, :, first:stop]
+        return score_inputs(
+            chunk, chunk, gate, None if after.gate is None else after.gate[:, :, first:stop],
+            attn_mask=None, cu_seqlens=None, is_causal=True, exclude_self=True, sink=None,
+            key_mask=None if after.key_mask is None else after.key_mask[:, first:stop],
+            successors=True, first_place=first, **rules,
+        ).score  # fmt: skip
+
+    past, first = None, 0
+    if state is not None:
+        past, first = state.past, state.length - 1
+        if past is None:
+            before = score(0, state.length, None)
+            past = remembered(before, folds(before)[0])
+        if query_gate is not None:
+            # The last token of the past only hands on its successor.
+            query_gate = query_gate.expand_as(phase)
+            query_gate = torch.cat([torch.zeros_like(query_gate[:, :, :1]), query_gate], 2)
+    now = score(first, None, query_gate)
+    out, past = continued(now, past, after.key_mask, *folds(now))
+    return out.to(phase.dtype), after._replace(past=past)
 
 
 def _continued(
@@ -169,7 +246,7 @@ def _continued(
         return PhaseState(phase, gate, key_mask)
     if gate is not None:
         assert state.gate is not None
-        gate = torch.cat([state.gate, gate], 2)
+        gate = appended(state.gate, gate)
     mask = None
     if key_mask is not None or state.key_mask is not None:
         batch, new = phase.shape[0], phase.shape[2]
@@ -178,7 +255,7 @@ def _continued(
             for m, size in ((state.key_mask, state.length), (key_mask, new))
         ]
         mask = torch.cat(parts, 1)
-    return PhaseState(torch.cat([state.phase, phase], 2), gate, mask)
+    return PhaseState(appended(state.phase, phase), gate, mask, state.past)
 
 
 def _require_new(

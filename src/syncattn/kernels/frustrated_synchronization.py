@@ -4,7 +4,14 @@ import torch
 from torch.nn.functional import pad
 
 from syncattn._typing import Tensor
-from syncattn.kernels.kuramoto_attention import Part, Targets, couple, dense_weights
+from syncattn.kernels.kuramoto_attention import (
+    Fold,
+    Part,
+    Targets,
+    Unfold,
+    couple,
+    dense_weights,
+)
 from syncattn.kernels.phase_passes import couple_compiled, fits_compiled
 from syncattn.kernels.score import Score
 
@@ -54,9 +61,25 @@ def frustrated_synchronization(
     real = harmonic_amplitude * frustration.cos()
     imaginary = harmonic_amplitude * frustration.sin()
     delays, num_harmonics = harmonic_amplitude.shape[1:3]
-    key_mask = score.visibility.key_mask
     if fits_compiled(score, delays):
         return couple_compiled(score, real, imaginary)
+    fold, unfold = folding(score, real, imaginary)
+    return couple(score, fold, unfold, 2 * num_harmonics, (real, imaginary))
+
+
+def folding(score: Score, real: Tensor, imaginary: Tensor) -> tuple[Fold, Unfold]:
+    r"""Returns how a kernel makes values of phases, and increments of their mean.
+
+    Args:
+        score: Whose padding counts for no one.
+        real: :math:`a_{sm} \cos\alpha_{sm}`, ``(heads, delays, harmonics, dim | 1)``.
+        imaginary: :math:`a_{sm} \sin\alpha_{sm}`, the same shape.
+
+    Returns:
+        The two functions that `couple` takes.
+    """
+    delays, num_harmonics = real.shape[1:3]
+    key_mask = score.visibility.key_mask
 
     def fold(cos: Tensor, sin: Tensor, part: Part, targets: Targets) -> list[Tensor]:
         if key_mask is not None:
@@ -76,7 +99,7 @@ def frustrated_synchronization(
     def unfold(cos: Tensor, sin: Tensor, mean: Tensor) -> Tensor:
         return _unfolded(cos, sin, mean, num_harmonics)
 
-    return couple(score, fold, unfold, 2 * num_harmonics, (real, imaginary))
+    return fold, unfold
 
 
 def frustrated_synchronization_dense(

@@ -48,10 +48,11 @@ def kuramoto_attention(score: Score) -> Tensor:
     if fits_compiled(score, 1):
         one = score.key_phase.new_ones(score.key_phase.shape[1], 1, 1, 1)
         return couple_compiled(score, one, torch.zeros_like(one))
-    return couple(score, _unchanged, tangent, 2)
+    return couple(score, unchanged, tangent, 2)
 
 
-def _unchanged(cos: Tensor, sin: Tensor, part: Part, targets: Targets) -> list[Tensor]:
+def unchanged(cos: Tensor, sin: Tensor, part: Part, targets: Targets) -> list[Tensor]:
+    """Folds nothing: the values are the cosines and sines themselves; see `couple`."""
     if targets is not None:
         for target, column in zip(targets, (cos, sin), strict=True):
             target.copy_(column)
@@ -82,7 +83,7 @@ def dense_weights(score: Score) -> Tensor:
     Returns:
         ``(batch, heads, queries, keys)``.
     """
-    columns = encode(score, _WHOLE, lambda *_: [])
+    columns = encode(score, WHOLE, lambda *_: [])
     dim = score.key_phase.shape[-1]
     query, key = torch.cat(columns.query, -1)[..., : 2 * dim], torch.cat(columns.key, -1)
     logits = query @ key.mT
@@ -125,7 +126,7 @@ def couple(
     width = _widths(score, value_width)
     parts = _parts(score, learned)
     if len(parts) == 1:
-        columns = encode(score, _WHOLE, fold)
+        columns = encode(score, WHOLE, fold)
         mean, first = _attended(score, *_joined(score, columns, width))
         cos, sin = columns.cos, columns.sin
         if first:
@@ -151,7 +152,7 @@ def couple(
     return out
 
 
-_WHOLE: Part = (slice(None), slice(None))
+WHOLE: Part = (slice(None), slice(None))
 
 
 def _parts(score: Score, learned: tuple[Tensor, ...]) -> list[Part]:
@@ -160,7 +161,7 @@ def _parts(score: Score, learned: tuple[Tensor, ...]) -> list[Part]:
     tensors = (*(x for x in score if isinstance(x, torch.Tensor)), *learned)
     recorded = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
     if recorded or torch.compiler.is_compiling() or score.key_phase.device.type != "cpu":
-        return [_WHOLE]
+        return [WHOLE]
     most = max(CACHED_ELEMENTS // max(length * dim, 1), 1)
     sequences, some = max(most // heads, 1), min(most, heads)
     return [
