@@ -20,13 +20,18 @@ def add_runs(parser: argparse.ArgumentParser, *, seeds: int) -> None:
     parser.add_argument("--records", type=Path, help="JSON lines; what is there is not run again")
 
 
+def written(options: argparse.Namespace) -> list[Record]:
+    """Returns the records of earlier calls."""
+    if options.records is None or not options.records.exists():
+        return []
+    return [json.loads(line) for line in options.records.read_text().splitlines()]
+
+
 def finish(
     train: Callable[[str, int, argparse.Namespace], Record], options: argparse.Namespace
 ) -> list[Record]:
     """Returns the record of every arm and seed, those of earlier calls first."""
-    done: list[Record] = []
-    if options.records is not None and options.records.exists():
-        done = [json.loads(line) for line in options.records.read_text().splitlines()]
+    done = written(options)
     known = {(r["arm"], r["seed"]) for r in done}
     wanted = [(a, s) for s in range(options.seeds) for a in options.arms if (a, s) not in known]
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:

@@ -169,3 +169,17 @@ def test_a_kernel_of_nothing_is_refused():
             CouplingKernel(*sizes)
     with pytest.raises(ValueError, match="`num_delays` must be at least 2; got 1"):
         CouplingKernel(2, 1, 1, delay_only=True)
+
+
+def test_without_repulsion_amplitudes_stay_positive_and_all_learn():
+    kernel = CouplingKernel(1, 2, 2, 3, repulsion=False)
+    optimizer = torch.optim.SGD(kernel.parameters(), lr=0.3)
+    for _ in range(5):
+        optimizer.zero_grad()
+        (kernel.signed_amplitude + 1.0).square().sum().backward()
+        assert kernel.raw_amplitude.grad.ne(0).all()
+        optimizer.step()
+    assert (kernel.signed_amplitude >= 0).all()
+    assert kernel.sign.min() >= 0
+    with pytest.raises(ValueError, match="`sign`"):
+        kernel.set(sign=-1)

@@ -50,6 +50,8 @@ class CouplingKernel(nn.Module):
         amplitude: Initial amplitude of the first harmonics; the others start at 0.
         learn_frustration: False fixes all frustration angles at 0.
         delay_only: Fix the amplitudes of delay 0 at 0.
+        repulsion: Whether amplitudes may be negative; False keeps them at least 0, and starts
+            those of higher harmonics a little above, where they have a gradient.
 
     Raises:
         TypeError: If a count is not an integer.
@@ -71,6 +73,7 @@ class CouplingKernel(nn.Module):
         amplitude: float = 1.0,
         learn_frustration: bool = True,
         delay_only: bool = False,
+        repulsion: bool = True,
     ) -> None:
         super().__init__()
         without_decay(self)
@@ -83,6 +86,7 @@ class CouplingKernel(nn.Module):
         self.initial_amplitude = amplitude
         self.learn_frustration = learn_frustration
         self.delay_only = delay_only
+        self.repulsion = repulsion
         self.raw_amplitude = nn.Parameter(torch.empty(shape))
         self.raw_frustration = nn.Parameter(torch.empty(shape)) if learn_frustration else None
         for name in ("amplitude", "frustration"):
@@ -108,7 +112,7 @@ class CouplingKernel(nn.Module):
     def reset_parameters(self) -> None:
         """Starts at Kuramoto coupling to the token and its successor, hardly frustrated."""
         with torch.no_grad():
-            self.raw_amplitude.zero_()
+            self.raw_amplitude.fill_(0.0 if self.repulsion else 0.02)
             self.raw_amplitude[:, :, 0] = self.initial_amplitude
             if self.raw_frustration is not None:
                 self.raw_frustration.normal_(std=0.02)
@@ -122,7 +126,8 @@ class CouplingKernel(nn.Module):
     @property
     def signed_amplitude(self) -> Coefficients:
         """The amplitudes with their signs; negative repels."""
-        return torch.where(self.amplitude_frozen, self.fixed_amplitude, self.raw_amplitude)
+        learned = self.raw_amplitude if self.repulsion else self.raw_amplitude.abs()
+        return torch.where(self.amplitude_frozen, self.fixed_amplitude, learned)
 
     @property
     def amplitude(self) -> Coefficients:
@@ -191,12 +196,12 @@ class CouplingKernel(nn.Module):
             sign: 1 or -1. When an amplitude comes without one, the old sign stays (1 for none).
 
         Raises:
-            ValueError: If a value is out of range, a name does not exist, or the angles are fixed
-                at 0.
+            ValueError: If a value is out of range, a name does not exist, the angles are fixed at
+                0, or a kernel without repulsion would repel.
         """
         where = self._where(delay, harmonic, head, coordinate)
         if sign is not None:
-            check.require_choice(sign, "sign", (1, -1))
+            check.require_choice(sign, "sign", (1, -1) if self.repulsion else (1,))
         if amplitude is not None or sign is not None:
             old = self.signed_amplitude[where]
             size = old.abs() if amplitude is None else torch.as_tensor(amplitude).to(old)

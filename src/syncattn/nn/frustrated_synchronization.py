@@ -26,6 +26,7 @@ class FrustratedSynchronization(PhaseCoupling):
         num_harmonics: :math:`M \ge 1`.
         num_delays: 1 for the tokens seen alone, 2 for their successors too.
         delay_only: Couple to successors alone.
+        repulsion: Whether coefficients may repel; False keeps all amplitudes at least 0.
         per_coordinate: One kernel per coordinate, or one per head.
         frustration: Whether static angles are learned; False fixes them at 0.
         step_size: Initial amplitude of the first harmonics.
@@ -51,6 +52,7 @@ class FrustratedSynchronization(PhaseCoupling):
         num_harmonics: int = 2,
         num_delays: int = 2,
         delay_only: bool = False,
+        repulsion: bool = True,
         per_coordinate: bool = True,
         frustration: bool = True,
         step_size: float = 1.0,
@@ -71,6 +73,7 @@ class FrustratedSynchronization(PhaseCoupling):
         self.coupling_kernel = CouplingKernel(
             num_heads, num_delays, num_harmonics, hidden_size // num_heads if per_coordinate else 1,
             amplitude=step_size, learn_frustration=frustration, delay_only=delay_only,
+            repulsion=repulsion,
         )  # fmt: skip
 
     def reset_parameters(self) -> None:
