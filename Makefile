@@ -6,6 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TEST_TOOLS := pytest==9.2.0 pytest-xdist==3.8.0 hypothesis==6.170.15 beartype==0.23.1 \
 	import-linter==2.16
 LINT_TOOLS := ruff==0.17.6 "pyright[nodejs]==1.1.414" import-linter==2.16
+TRITON := "triton; platform_system == 'Linux' and platform_machine == 'x86_64'"
 DEMO := runs/demo
 # Two workers with one thread each: threads of one process waiting for another's cost more.
 WORKERS ?= 2
@@ -49,9 +50,9 @@ $(VENV)/.package: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.package
-	$(PIP) install --quiet --constraint constraints.txt $(TEST_TOOLS)
+	$(PIP) install --quiet --constraint constraints.txt $(TEST_TOOLS) $(TRITON)
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.package
-	$(PIP) install --quiet --constraint constraints.txt $(LINT_TOOLS)
+	$(PIP) install --quiet --constraint constraints.txt $(LINT_TOOLS) $(TRITON)
 	@touch $@

@@ -11,6 +11,7 @@ WITHOUT_A_TEST_FILE = {
     "_typing.py": "names only; every signature uses them under the typing hook",
     "kernels/pairwise_backward_triton.py": "part of pairwise_operator_triton",
     "kernels/pairwise_forward_triton.py": "part of pairwise_operator_triton",
+    "kernels/pairwise_operands_triton.py": "part of pairwise_operator_triton",
     "kernels/pairwise_tiles_triton.py": "part of pairwise_operator_triton",
     "kernels/pairwise_view_triton.py": "part of pairwise_operator_triton",
     "kernels/selective_synchronization_engine.py": "part of selective_synchronization",

@@ -1,4 +1,4 @@
-"""compare, generate, simulate, benchmark, claims, device: parse, call one function, say where it wrote."""
+"""The commands: parse, call one function, say where it wrote."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def _benchmark(config: Any) -> int:
 
 
 def _claims(config: Any) -> int:
-    from syncattn.benchmarks.commands import run_claims
+    from syncattn.benchmarks.commands_claims import run_claims
 
     try:
         return run_claims(config)
@@ -221,7 +221,7 @@ _COMMANDS = {
     ),
     "claims": _Command(
         "List published claims with our figures and verdicts, or reproduce one.",
-        ("syncattn.benchmarks.commands", "ClaimsConfig"),
+        ("syncattn.benchmarks.commands_claims", "ClaimsConfig"),
         _claims,
     ),
     "device": _Command(

@@ -119,7 +119,7 @@ def test_matched_is_not_applicable_where_softmax_is_as_large(ran, tmp_path):
 
 
 def test_what_fails_is_counted_and_stops_nothing(ran, tmp_path):
-    result, lines = run(tmp_path, entry(arms=("oscillator", "softmax"), seeds=(0,)))
+    result, _ = run(tmp_path, entry(arms=("oscillator", "softmax"), seeds=(0,)))
     assert [r.status for r in result.records] == ["failed", "ok"]
     assert result.records[0].failure == "no room"
     assert any("no room" in p for p in result.problems)
@@ -232,5 +232,3 @@ def test_workers_and_ray_give_the_same_records_as_one_process(tmp_path, where):
     ]
     assert told[0] == told[1]
     assert len(spread.records) == 4 and not spread.problems
-
-

@@ -129,5 +129,3 @@ def test_operations_are_counted_by_hand():
     assert counted == pytest.approx(2 * linear + pairs)
     bare = Arm("softmax", "", 1e-3)
     assert flops_per_token(model, bare, task, shape) == pytest.approx(2 * linear)
-
-

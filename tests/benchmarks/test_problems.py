@@ -2,27 +2,11 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
-from syncattn.benchmarks.problems import Batch, PairsProblem, Scores, TextProblem, unscored
-from syncattn.data.blimp import MinimalPairs
-from syncattn.data.corpora import load_enwik8
-from syncattn.data.sources import DataIdentity, Lookup
-from tests.benchmarks.benchmark_small import problem
+from syncattn.benchmarks.problems import Batch, Scores, unscored
+from tests.benchmarks.benchmark_small import Oracle, problem
 
 TASKS = ("copy", "recall", "retrieve", "agreement-v2", "keywords", "enwik8-char", "wikitext-2")
-
-
-class Oracle(nn.Module):
-    """Answers from a table of targets by input, or the next byte as told by a rule."""
-
-    def __init__(self, answer, classes):
-        super().__init__()
-        self.answer, self.classes = answer, classes
-        self.unused = nn.Parameter(torch.zeros(1))
-
-    def forward(self, batch):
-        return torch.nn.functional.one_hot(self.answer(batch), self.classes).float() * 50
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -79,34 +63,6 @@ def test_places_without_a_question_do_not_count():
                         batch_size=8)  # fmt: skip
     assert sum(scores.count.values()) == 64
     assert (task.training_batch(3, seed=0, step=0).target[:, :-1] == unscored).all()
-
-
-def _pairs(*sentences):
-    identity = DataIdentity("pairs", "0", "generated", "here")
-    tokens = load_enwik8(Lookup(samples_only=True))
-    pairs = MinimalPairs(sentences, (0,) * len(sentences), ("all",), identity)
-    return PairsProblem(tokens, pairs, context_length=32, evaluation_tokens=64)
-
-
-def test_pairs_are_told_by_likelihood():
-    counts_up = Oracle(lambda b: (b.inputs + 1) % 256, 256)
-    task = _pairs(("abc", "acb"), ("xyz", "xzy"), ("ba", "ab"))
-    assert task.score(counts_up, "test", batch_size=2).value("accuracy") == pytest.approx(2 / 3)
-
-
-def test_the_score_of_a_sentence_ignores_its_padding():
-    counts_up = Oracle(lambda b: (b.inputs + 1) % 256, 256)
-    task = _pairs(("abc", "acb"))
-    alone = task._likelihood(counts_up, ["abc"])
-    together = task._likelihood(counts_up, ["abc", "something much longer"])
-    torch.testing.assert_close(alone[0], together[0])
-
-
-def test_rates_are_chosen_on_the_text_and_not_on_the_pairs():
-    task = _pairs(("abc", "acb"))
-    assert isinstance(task, TextProblem)
-    scores = task.score(Oracle(lambda b: b.target, 256), "valid", batch_size=2)
-    assert sum(scores.count.values()) == 64
 
 
 def test_a_batch_moves_with_all_its_parts():

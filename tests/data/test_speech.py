@@ -24,7 +24,9 @@ def clip(seed, *, rate=16_000, seconds=1.0):
 
 
 def names(word):
-    return {f"{word}/s{i}_nohash_0.wav": split for i, split in enumerate(("train", "valid", "test"))}
+    return {
+        f"{word}/s{i}_nohash_0.wav": split for i, split in enumerate(("train", "valid", "test"))
+    }
 
 
 def _add(archive, name, content):

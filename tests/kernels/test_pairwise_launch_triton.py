@@ -38,6 +38,7 @@ def fits(lines, backward=True):
         assert line["reg"] <= 255
 
 
+@pytest.mark.slow
 def test_a_kernel_compiles_to_tensor_cores_without_a_device():
     lines = compiled("distance", "bfloat16", "64", "64", "forward_only")
     fits(lines, backward=False)

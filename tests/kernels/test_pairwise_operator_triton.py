@@ -31,7 +31,9 @@ def moved(visibility):
 
 def dense_mask(visibility, shape):
     mask = visibility.dense(DEVICE)
-    return torch.ones(shape, dtype=torch.bool, device=DEVICE) if mask is None else mask.expand(shape)
+    return (
+        torch.ones(shape, dtype=torch.bool, device=DEVICE) if mask is None else mask.expand(shape)
+    )
 
 
 def dense_sums(row, column, value, kernel, visibility, sink=None):
@@ -127,8 +129,6 @@ PRODUCTS = [
 ]
 
 
-
-
 @pytest.mark.parametrize("kernel", PRODUCTS, ids=lambda k: f"{k.kind}-{k.power}")
 def test_products_are_the_dense_sums(kernel):
     compare_products(kernel, view("causal", 20, 20))
@@ -186,7 +186,9 @@ def compare_distances(
 ):
     batch = 1 if visibility.key_mask is None else len(visibility.key_mask)
     rows, columns = visibility.num_queries, visibility.num_keys
-    points = tensors((batch, heads, rows, dim), (batch, heads, columns, dim), dtype=dtype, std=spread)
+    points = tensors(
+        (batch, heads, rows, dim), (batch, heads, columns, dim), dtype=dtype, std=spread
+    )
     value = tensors((batch, heads, columns, width), dtype=dtype, seed=1)
     g = tensors((batch, heads, rows), seed=2)[0].detach().square().requires_grad_()
     stretch = torch.tensor([1.3, 0.7][:heads], device=DEVICE, requires_grad=True)

@@ -69,7 +69,7 @@ def test_trainer_with_accumulation_checkpointing_and_bf16(tmp_path):
 
 @EVERY_MECHANISM
 def test_lora_trains_few_parameters_and_merges(mechanism):
-    peft = pytest.importorskip("peft")
+    peft = pytest.importorskip("peft", reason="LoRA is a matter of peft")
     torus = build(mechanism).config.on_torus
     targets = ["gate_proj", "down_proj"] if torus else ["v_proj", "o_proj"]
     plain = build(mechanism)

@@ -6,6 +6,7 @@ from dataclasses import fields
 from itertools import pairwise
 
 import pytest
+import tyro
 
 from syncattn.training import TrainingConfig
 
@@ -114,7 +115,6 @@ def test_short_runs_have_a_schedule_too(steps):
 
 
 def test_every_field_has_its_sentence_for_the_command(capsys):
-    tyro = pytest.importorskip("tyro")
     with pytest.raises(SystemExit):
         tyro.cli(TrainingConfig, args=["--help"])
     text = capsys.readouterr().out

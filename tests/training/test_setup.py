@@ -9,6 +9,7 @@ from torch import nn
 
 from syncattn.training import parameter_groups
 from syncattn.training.setup import prepare
+from tests.models.networks import EVERY_MECHANISM, build
 
 from . import tiny
 
@@ -45,6 +46,20 @@ def test_marked_parameters_and_vectors_are_not_decayed():
     }
     assert {id(p) for p in others["params"]} == expected
     assert len(others["params"]) == len(expected)
+
+
+@EVERY_MECHANISM
+def test_no_coupling_gain_anchor_or_phase_of_our_networks_is_decayed(mechanism):
+    model = build(mechanism)
+    decayed, others = parameter_groups(model, 0.1)
+    names = {id(p): name for name, p in model.named_parameters()}
+    for parameter in decayed["params"]:
+        name = names[id(parameter)]
+        table = "embed_tokens" in name and not model.config.on_torus
+        assert table or name.endswith("_proj.weight") or name == "lm_head.weight", name
+    assert {"softmax": 0}.get(mechanism, 1) <= sum(
+        "attention." in names[id(parameter)] for parameter in others["params"]
+    )
 
 
 def test_empty_groups_are_left_out():

@@ -9,10 +9,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import distributed
+from torch.distributed.tensor import DTensor
 
-from syncattn.training import evaluate, last_checkpoint, train
+from syncattn.training import evaluate, last_checkpoint, parameter_groups, train
+from syncattn.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from syncattn.training.config import TrainingConfig
-from syncattn.training.sharding import local, restore, sharding_wanted, whole, whole_state
+from syncattn.training.sharding import (
+    local,
+    restore,
+    shard,
+    sharding_wanted,
+    whole,
+    whole_state,
+)
 
 from . import tiny, together
 
@@ -43,6 +54,68 @@ def test_alone_there_is_nothing_to_share(tmp_path):
     config = TrainingConfig(**tiny.CONFIG.as_dict() | {"sharding": "full", "steps": 1})
     train(model, tiny.corpus(tmp_path), config, directory=tmp_path / "run", progress=False)
     assert type(model).__name__ == "LlamaForCausalLM"
+
+
+@pytest.fixture
+def group(tmp_path):
+    """A process group of this process alone."""
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1
+    )
+    yield
+    distributed.destroy_process_group()
+
+
+def stepped(model):
+    """The model's optimiser after a step."""
+    optimizer = torch.optim.AdamW(parameter_groups(model, 0.1), lr=0.01)
+    ids = torch.arange(32).view(2, 16)
+    model(input_ids=ids, labels=ids).loss.backward()
+    optimizer.step()
+    return optimizer
+
+
+@pytest.mark.parametrize("make", [tiny.gpt2, together.selective, together.kuramoto])
+def test_shards_keep_their_marks_and_make_whole_checkpoints(tmp_path, group, make):
+    plain, shared = make().eval(), make().eval()
+    shard(shared, torch.device("cpu"))
+    assert all(isinstance(p, DTensor) for p in shared.parameters())
+    names = [
+        [{name for name, p in model.named_parameters() if any(p is x for x in group["params"])}
+         for group in parameter_groups(model, 0.1)]
+        for model in (plain, shared)
+    ]  # fmt: skip
+    assert names[0] == names[1]
+    optimizers = [stepped(model) for model in (plain, shared)]
+    paths = [
+        save_checkpoint(tmp_path / name, model, optimizer, TrainingState(1), run={})
+        for name, model, optimizer in zip("ab", (plain, shared), optimizers, strict=True)
+    ]
+    for name in ("model/model.safetensors", "optimizer.safetensors"):
+        first, second = (load_file(path / name) for path in paths)
+        assert first.keys() == second.keys()
+        for key, value in first.items():
+            torch.testing.assert_close(second[key], value)
+    # And back, into whole weights and into shards.
+    other, shards = make().eval(), make().eval()
+    shard(shards, torch.device("cpu"))
+    for model in (other, shards):
+        optimizer = stepped(model)
+        load_checkpoint(paths[1], model, optimizer, run={})
+        for found, expected in zip(model.parameters(), shared.parameters(), strict=True):
+            assert torch.equal(whole(found.detach()), whole(expected.detach()))
+        state, saved = optimizer.state_dict()["state"], optimizers[1].state_dict()["state"]
+        for index, moments in saved.items():
+            for key, value in moments.items():
+                assert torch.equal(whole(state[index][key]), whole(value))
+
+
+def test_a_writer_alone_writes(tmp_path):
+    model = tiny.gpt2()
+    path = save_checkpoint(
+        tmp_path, model, stepped(model), TrainingState(1), run={}, write=False
+    )  # fmt: skip
+    assert not path.exists()
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,8 @@ def test_trackio_hears_the_curve_of_a_run(tmp_path, monkeypatch):
     heard = []
     trackio = ModuleType("trackio")
     run = SimpleNamespace(
-        log=lambda values, step: heard.append((step, values["valid_bits_per_byte"])),
+        # Older releases of Accelerate keep the step to themselves.
+        log=lambda values, step=None: heard.append(values["valid_bits_per_byte"]),
         finish=lambda: heard.append("end"),
     )
     trackio.config = SimpleNamespace(update=lambda values, **_: heard.append(values["steps"]))
@@ -60,7 +61,7 @@ def test_trackio_hears_the_curve_of_a_run(tmp_path, monkeypatch):
     config = replace(tiny.CONFIG, tracker="trackio")
     result = train(tiny.gpt2(), tiny.corpus(tmp_path), config, directory=tmp_path / "run",
                    label="gpt2", progress=False)  # fmt: skip
-    points = [(point.step, point.valid_bits_per_byte) for point in result.curve]
+    points = [point.valid_bits_per_byte for point in result.curve]
     assert heard == [("syncattn", "gpt2"), 12, *points, "end"]
 
 

@@ -32,8 +32,7 @@ def kuramoto():
     return network("kuramoto")
 
 
-TRAININGS = ("llama-whole", "selective-whole", "llama-shared", "selective-shared",
-             "kuramoto-shared")  # fmt: skip
+TRAININGS = ("llama-whole", "selective-shared", "kuramoto-shared")
 """A network, and whether each process holds all its weights or a share."""
 
 
@@ -44,7 +43,7 @@ def training(name):
     config = replace(
         tiny.CONFIG,
         sharding="full" if shared else "none",
-        accumulation_steps=2 if make == "selective" else 1,
+        accumulation_steps=1 if make == "kuramoto" else 2,
     )
     return config, globals().get(make) or getattr(tiny, make)
 

@@ -40,7 +40,9 @@ def score_dots(panels: Mapping[str, Mapping[str, Sequence[float]]], *, title: st
     heights = [_ROW * max(len(panels[name]) for name in band) for band in bands]
     width = columns * (_PANEL + _LABELS) + 0.2
     figure = style.empty_figure(width, sum(heights) + len(bands) * (_TOP + _BOTTOM) + 0.4)
-    figure.text(0.02, 1 - 0.2 / figure.get_figheight(), title, fontsize=style.TITLE_FONT, va="center")
+    figure.text(
+        0.02, 1 - 0.2 / figure.get_figheight(), title, fontsize=style.TITLE_FONT, va="center"
+    )
     top = 0.4
     for band, height in zip(bands, heights, strict=True):
         top += _TOP

@@ -13,7 +13,12 @@ from torch import nn
 from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM
 
 __all__ = [
-    "ARMS", "Arm", "count_parameters", "matched_config", "matched_width", "register_arm",
+    "ARMS",
+    "Arm",
+    "count_parameters",
+    "matched_config",
+    "matched_width",
+    "register_arm",
 ]
 
 TOLERANCE = 0.02

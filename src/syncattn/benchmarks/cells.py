@@ -212,9 +212,7 @@ def matched_gap(task: Task, problem: Problem, recipe: Recipe, arm: Arm) -> float
     return abs(_count(arm, target, task, problem, recipe) / target - 1)
 
 
-def _count(
-    arm: Arm, parameters: int | None, task: Task, problem: Problem, recipe: Recipe
-) -> int:
+def _count(arm: Arm, parameters: int | None, task: Task, problem: Problem, recipe: Recipe) -> int:
     with torch.device("meta"):
         return parameters_of(_built(arm, parameters, task, problem, recipe))
 
@@ -239,9 +237,7 @@ def _network(cell: Cell, task: Task, problem: Problem, arm: Arm) -> Network:
     return network
 
 
-def _common(
-    cell: Cell, task: Task, problem: Problem, network: Network, arm: Arm
-) -> dict[str, Any]:
+def _common(cell: Cell, task: Task, problem: Problem, network: Network, arm: Arm) -> dict[str, Any]:
     shown = ARMS["softmax"] if cell.control == "matched" else arm
     mechanism = "third party" if shown.attention is not None else shown.mechanism
     return {
@@ -325,4 +321,3 @@ def _diagnostics(network: Network, problem: Problem, size: int) -> dict[str, Any
         spread = entropy(layer.weights.float()).nanmean()
         found["entropy"].append(float(spread))
     return found
-

@@ -78,7 +78,8 @@ def _keywords(tables: Sequence[ScoreTable]) -> Measured:
         for name, task in (("none", "keywords"), ("sinusoidal", "keywords-sinusoidal"),
                            ("learned", "keywords-learned"))
     }  # fmt: skip
-    figure = "; ".join(f"positions {n}: {told(r, scale=100, unit=' pp')}" for n, r in rows.items())
+    gains = {name: told(row, scale=100.0, unit=" pp") for name, row in rows.items()}
+    figure = "; ".join(f"positions {name}: {gain}" for name, gain in gains.items())
     gaps = {name: row.to_baseline.mean for name, row in rows.items() if row.to_baseline}
     if gaps["none"] <= 0:
         return Measured("does not hold", figure)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
-from syncattn import kuramoto_attention, kuramoto_attention_weights
 from syncattn.benchmarks.claims import Claim, Measured, register_claim, row_of, told
 from syncattn.benchmarks.scores import ScoreTable
+from syncattn.functional import kuramoto_attention, kuramoto_attention_weights
 from syncattn.functional.phase_energy import phase_energy
 from syncattn.reference import frustrated_synchronization
 
@@ -27,7 +28,7 @@ def _phases() -> torch.Tensor:
 def _gradient() -> Measured:
     theta = _phases()
     gate = torch.ones_like(theta)
-    options = {"is_causal": True, "exclude_self": True}
+    options: dict[str, Any] = {"is_causal": True, "exclude_self": True}
     weights = kuramoto_attention_weights(theta, theta, gate, gate, **options)
     update = kuramoto_attention(theta, theta, gate, gate, **options)
     free = theta.clone().requires_grad_(True)
@@ -67,7 +68,7 @@ def _copying(tables: Sequence[ScoreTable]) -> Measured:
 
 def _wikipedia(tables: Sequence[ScoreTable], arm: str, *, should_be_below: bool) -> Measured:
     row = row_of(tables, "enwik8-char", arm)
-    figure = f"{told(row)} bits against softmax, on a part, at laptop size"
+    figure = f"{told(row, unit=' bits against softmax')}, on a part, at laptop size"
     assert row.to_baseline is not None
     below = row.to_baseline.mean < 0
     # So much less training says little of the published budget.

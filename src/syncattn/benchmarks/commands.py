@@ -1,4 +1,4 @@
-"""`syncattn benchmark` and `syncattn claims`: their options, and what they do."""
+"""`syncattn benchmark`: its options, and what it does."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from rich.console import Console
 
 from syncattn.benchmarks.arms import ARMS
 from syncattn.benchmarks.cells import load_plugins, prepared
-from syncattn.benchmarks.claims import judge, known_claims
+from syncattn.benchmarks.commands_tables import (
+    CompareConfig,
+    TableConfig,
+    compare_runs,
+    rebuild_tables,
+    write_tables,
+)
 from syncattn.benchmarks.controls import CONTROLS
 from syncattn.benchmarks.grid import Entry, Grid, GridResult, Settings
 from syncattn.benchmarks.leaks import Finding, check_arm, check_data
 from syncattn.benchmarks.presets import entries_of, preset_entries
-from syncattn.benchmarks.records import Record, read_records
-from syncattn.benchmarks.score_text import (
-    change_lines,
-    print_scores,
-    scores_to_csv,
-    scores_to_markdown,
-)
-from syncattn.benchmarks.scores import ScoreTable, compare_scores, score_tables
+from syncattn.benchmarks.score_text import print_scores
+from syncattn.benchmarks.scores import score_tables
 from syncattn.benchmarks.tasks import TASKS, task_named
 from syncattn.data.sources import Lookup
 
-__all__ = ["BenchmarkConfig", "ClaimsConfig", "run_benchmark", "run_claims"]
+__all__ = ["BenchmarkConfig", "run_benchmark"]
 
 Plugins = tuple[str, ...]
 
@@ -136,28 +136,6 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
-class TableConfig:
-    """Build the tables and the picture anew from records alone."""
-
-    records: tyro.conf.Positional[tuple[Path, ...]]
-    """Files of records, or folders with a records.jsonl."""
-
-    output: Path | None = None
-    """Folder for table.md, table.csv and table.png; printed only when left out."""
-
-
-@dataclass(frozen=True)
-class CompareConfig:
-    """Say what changed between two sets of records, and whether it is beyond the seeds' spread."""
-
-    before: tyro.conf.Positional[Path]
-    """A file of records, or a folder with a records.jsonl."""
-
-    after: tyro.conf.Positional[Path]
-    """Another."""
-
-
-@dataclass(frozen=True)
 class BenchmarkConfig:
     """The shared benchmark with its controls."""
 
@@ -191,8 +169,8 @@ def run_benchmark(config: BenchmarkConfig) -> int:
     if isinstance(action, RunConfig):
         return _run(action, console)
     if isinstance(action, TableConfig):
-        return _table(action, console)
-    return _compare(action, console)
+        return rebuild_tables(action, console)
+    return compare_runs(action, console)
 
 
 def _list(config: ListConfig, console: Console) -> int:
@@ -264,7 +242,7 @@ def _report(result: GridResult, output: Path, console: Console) -> int:
     tables = score_tables(result.records)
     if tables:
         print_scores(tables, console)
-        _write(tables, output, result.not_applicable, console)
+        write_tables(tables, output, result.not_applicable, console)
     if result.not_applicable:
         console.print("Not applicable:", style="bold")
         for line in result.not_applicable:
@@ -328,153 +306,3 @@ def _lookup(config: CheckConfig | RunConfig) -> Lookup:
         samples_only=config.samples,
     )
     return found if config.cache is None else replace(found, cache=config.cache)
-
-
-def _table(config: TableConfig, console: Console) -> int:
-    records = [record for path in config.records for record in _read(path, console)]
-    tables = score_tables(records)
-    if not tables:
-        raise ValueError(
-            "`records` must hold runs of the benchmark; got none. Give the folder of a run."
-        )
-    print_scores(tables, console)
-    if config.output is not None:
-        _write(tables, config.output, (), console)
-    return 0
-
-
-def _write(
-    tables: Sequence[ScoreTable], output: Path, not_applicable: Sequence[str], console: Console
-) -> None:
-    from syncattn.analysis import save_figure
-    from syncattn.analysis.score_dots import score_dots
-
-    output.mkdir(parents=True, exist_ok=True)
-    text = scores_to_markdown(tables, not_applicable=not_applicable)
-    (output / "table.md").write_text(text, encoding="utf-8")
-    (output / "table.csv").write_text(scores_to_csv(tables), encoding="utf-8")
-    panels = {
-        f"{table.title}: {table.metric}": {
-            row.arm if row.control == "none" else f"{row.arm}, {row.control}": list(
-                row.by_seed.values()
-            )
-            for row in table.rows
-        }
-        for table in tables
-        if any(row.by_seed for row in table.rows)
-    }
-    if panels:
-        save_figure(score_dots(panels, title="One dot per seed, a bar at the mean"), output / "table")
-    console.print(f"Written to {output}: table.md, table.csv, table.png.", highlight=False)
-
-
-def _compare(config: CompareConfig, console: Console) -> int:
-    before, after = _read(config.before, console), _read(config.after, console)
-    changes, lonely = compare_scores(before, after)
-    for change in changes:
-        for line in change_lines(change):
-            console.print(line, highlight=False, markup=False)
-    for line in lonely:
-        console.print(line, highlight=False, markup=False)
-    conditions = dict.fromkeys(line for change in changes for line in change.changed)
-    console.print("What else differs: " + ("; ".join(conditions) or "nothing that is recorded"),
-                  highlight=False, markup=False)  # fmt: skip
-    return 0
-
-
-def _read(path: Path, console: Console) -> list[Record]:
-    file = path / "records.jsonl" if path.is_dir() else path
-    if not file.is_file():
-        raise ValueError(
-            f"`records` must be a file of records or a folder with a records.jsonl; got {path}. "
-            f"Run a grid first."
-        )
-    records, problems = read_records(file)
-    for problem in problems:
-        console.print(f"{file}, line {problem.line}: passed over: {problem.reason}",
-                      highlight=False, markup=False)  # fmt: skip
-    return records
-
-
-@dataclass(frozen=True)
-class ListClaimsConfig:
-    """List every claim with its verdict: by records, by the documentation, or not checked."""
-
-    records: tuple[Path, ...] = ()
-    """Files of records, or folders with a records.jsonl; every one below results/ when left out."""
-
-    measure: bool = False
-    """Measure what can be measured in seconds; half a minute in all."""
-
-    markdown: bool = False
-    """Print a Markdown table."""
-
-
-@dataclass(frozen=True)
-class RunClaimConfig:
-    """Reproduce one claim."""
-
-    name: tyro.conf.Positional[str]
-    """The claim; see `syncattn claims list`."""
-
-    records: tuple[Path, ...] = ()
-    """Files of records, or folders with a records.jsonl; every one below results/ when left out."""
-
-
-@dataclass(frozen=True)
-class ClaimsConfig:
-    """Published claims with our figures and verdicts."""
-
-    action: (
-        Annotated[ListClaimsConfig, tyro.conf.subcommand("list")]
-        | Annotated[RunClaimConfig, tyro.conf.subcommand("run")]
-    ) = field(default_factory=ListClaimsConfig)
-    """What to do."""
-
-
-def run_claims(config: ClaimsConfig) -> int:
-    """Lists the claims, or reproduces one.
-
-    Args:
-        config: The parsed command line.
-
-    Returns:
-        0, or 1 when a claim could not be checked.
-
-    Raises:
-        ValueError: If there is no such claim, or no such record.
-    """
-    action, console = config.action, Console()
-    paths = action.records or tuple(sorted(Path("results").rglob("records.jsonl")))
-    records = [record for path in paths for record in _read(path, console)]
-    claims = known_claims()
-    if isinstance(action, RunClaimConfig):
-        if action.name not in claims:
-            raise ValueError(
-                f"`name` must be a claim: {', '.join(claims)}; got {action.name!r}. Choose one."
-            )
-        claim = claims[action.name]
-        found = judge(claim, records, may_measure=True)
-        for label, text in (
-            ("claim", claim.claim), ("source", claim.source), ("verdict", found.verdict),
-            ("figure", found.figure), ("what we did", claim.consequence),
-            ("command", claim.command),
-        ):  # fmt: skip
-            if text:
-                console.print(f"{label}: {text}", highlight=False, markup=False)
-        return 1 if found.verdict == "not checked" else 0
-    if action.markdown:
-        print("| claim | source | verdict | our figure | what we did | command |")
-        print("| --- | --- | --- | --- | --- | --- |")
-    for name, claim in claims.items():
-        found = judge(claim, records, may_measure=action.measure)
-        cells = (f"{name}: {claim.claim}", claim.source, found.verdict, found.figure,
-                 claim.consequence, f"`{claim.command}`")  # fmt: skip
-        if action.markdown:
-            print(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-            continue
-        console.print(f"{name}: {found.verdict}", style="bold", highlight=False)
-        console.print(f"  {claim.claim} ({claim.source})", highlight=False, markup=False)
-        console.print(f"  {found.figure}", highlight=False, markup=False)
-        console.print(f"  {claim.command}", highlight=False, markup=False)
-    return 0

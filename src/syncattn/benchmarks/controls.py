@@ -5,7 +5,13 @@ from __future__ import annotations
 from torch import nn
 
 from syncattn.benchmarks.arms import Arm
-from syncattn.benchmarks.controls_weights import MixedBy, Silent, fixed_rule, identity_rule, mean_rule
+from syncattn.benchmarks.controls_weights import (
+    MixedBy,
+    Silent,
+    fixed_rule,
+    identity_rule,
+    mean_rule,
+)
 from syncattn.benchmarks.networks import Adapter, Network
 from syncattn.benchmarks.problems import Batch
 
@@ -80,9 +86,9 @@ def apply_control(network: Network, control: str, arm: Arm, batch: Batch) -> Non
             fixed_rule(heads, length, layer=i, density=None if density is None else density[i])
             for i in range(len(network.attentions))
         ]
-        network.replace_attentions(
-            [MixedBy(a, rule) for a, rule in zip(network.attentions, rules, strict=True)]
-        )
+        network.replace_attentions([
+            MixedBy(a, rule) for a, rule in zip(network.attentions, rules, strict=True)
+        ])
     elif control == "coupling-off":
         without_coupling(network, arm)
 
@@ -126,11 +132,9 @@ def dynamics_of(network: Network, arm: Arm) -> list[nn.Parameter]:
 
 
 def _replace(network: Network, rule: nn.Module) -> None:
-    network.replace_attentions(
-        [
-            MixedBy(a.mixing if isinstance(a, Adapter) else a, rule) for a in network.attentions
-        ]
-    )
+    network.replace_attentions([
+        MixedBy(a.mixing if isinstance(a, Adapter) else a, rule) for a in network.attentions
+    ])
 
 
 def _locked_fractions(network: Network, batch: Batch) -> list[float]:

@@ -43,9 +43,10 @@ class Rule(nn.Module):
         length = visible.shape[-1]
         if self.is_identity:
             return torch.eye(length, device=visible.device)[None, None]
+        drawn: Tensor | None = self.scores  # pyright: ignore[reportAssignmentType]
         scores = torch.ones((), device=visible.device)
-        if self.scores is not None:
-            scores = self.scores[:, :length, :length]
+        if drawn is not None:
+            scores = drawn[:, :length, :length]
         weights = torch.where(visible, scores, 0.0)
         return weights / weights.sum(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
 

@@ -140,6 +140,7 @@ def on_ray(
         ConnectionError: If there is no cluster at the address.
     """
     import ray
+    from ray.exceptions import RayError
 
     here = None if address == "local" else address
     started = not ray.is_initialized()
@@ -161,7 +162,7 @@ def on_ray(
                 cell = running.pop(reference)
                 try:
                     result, error = ray.get(reference)
-                except ray.exceptions.RayError as failure:
+                except RayError as failure:
                     result, error = None, _died(failure)
                 yield Outcome(cell, result, error)
     finally:

@@ -149,7 +149,9 @@ def _measured(name: str, size: Size, machine: Machine, repeats: int) -> list[Row
     if equal is not None:
         calls["="] = equal[0]
     forward = shortest_times({n: _forward(c) for n, c in calls.items()}, size.device, repeats)
-    both = {n: _both(c, leaves if n != "=" or equal is None else equal[1]) for n, c in calls.items()}
+    both = {
+        n: _both(c, leaves if n != "=" or equal is None else equal[1]) for n, c in calls.items()
+    }
     training = shortest_times(both, size.device, repeats)
     for backend in case.calls:
         work = case.work
@@ -183,7 +185,8 @@ def _softmax(size: Size, case: Problem) -> tuple[Callable[[], Tensor], list[Tens
     leaves = [
         torch.randn(shape, device=size.device).to(size.dtype).requires_grad_() for _ in range(3)
     ]
-    return lambda: scaled_dot_product_attention(*leaves, is_causal=size.is_causal), leaves
+    query, key, value = leaves
+    return lambda: scaled_dot_product_attention(query, key, value, is_causal=size.is_causal), leaves
 
 
 def _forward(call: Callable[[], Tensor]) -> Callable[[], object]:

@@ -1,4 +1,4 @@
-"""What must hold before a run counts: no leaks between splits, no look ahead, no look at padding."""
+"""What must hold before a run counts: no leaks between splits, from ahead or from padding."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from syncattn._typing import Tensor
 from syncattn.benchmarks.arms import ARMS
 from syncattn.benchmarks.networks import Network, build_network
+from syncattn.benchmarks.pairs import PairsProblem
 from syncattn.benchmarks.problems import (
     Batch,
     LabelProblem,
-    PairsProblem,
     Problem,
     TextProblem,
     unscored,
@@ -107,7 +107,7 @@ def _overlap(problem: Problem, split: str) -> float | None:
 
 
 def _text_overlap(train: Tensor, held: Tensor) -> float:
-    """Returns the share of pieces of the held-out text that stand somewhere in the training text."""
+    """Returns the share of pieces of the held-out text that stand in the training text."""
     pieces = held[: len(held) // _WINDOW * _WINDOW].view(-1, _WINDOW)
     pieces = pieces[:: max(1, len(pieces) // 2_000)]
     width = train.element_size()
@@ -153,7 +153,9 @@ def _padding(network: Network, batch: Batch) -> Finding:
     """Appends padding, filled with other tokens, and looks whether an answer moves."""
     limit, length = network.backbone.config.max_position_embeddings, batch.inputs.shape[1]
     kept = max(1, min(length, limit - 4))
-    mask = torch.ones(batch.inputs.shape[:2], dtype=torch.bool) if batch.mask is None else batch.mask
+    mask = (
+        torch.ones(batch.inputs.shape[:2], dtype=torch.bool) if batch.mask is None else batch.mask
+    )
     mask = mask[:, :kept]
     place = None if batch.place is None else batch.place.clamp(max=kept - 1)
     target = batch.target if batch.target.dim() == 1 else batch.target[:, :kept]

@@ -44,9 +44,7 @@ def entries_of(
         ValueError: If a task or the scale is unknown.
     """
     if scale not in SCALES:
-        raise ValueError(
-            f"`scale` must be one of {', '.join(SCALES)}; got {scale!r}. Choose one."
-        )
+        raise ValueError(f"`scale` must be one of {', '.join(SCALES)}; got {scale!r}. Choose one.")
     found: list[Entry] = []
     for name in tasks:
         recipe = task_named(name).recipes[scale]
@@ -76,9 +74,7 @@ def preset_entries(name: str) -> list[Entry]:
         ValueError: If there is no such preset.
     """
     if name not in SCALES:
-        raise ValueError(
-            f"`preset` must be one of {', '.join(SCALES)}; got {name!r}. Choose one."
-        )
+        raise ValueError(f"`preset` must be one of {', '.join(SCALES)}; got {name!r}. Choose one.")
     task_named("copy")
     if name == "smoke":
         return entries_of(list(TASKS), list(ARMS), ["none"], None, scale=name)

@@ -6,15 +6,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy, log_softmax
+from torch.nn.functional import cross_entropy
 
-from syncattn._typing import Int, Tensor
+from syncattn._typing import Tensor
 from syncattn.data import evaluation_batches, training_batch
-from syncattn.data.blimp import MinimalPairs
 from syncattn.data.corpora import TokenSet
 from syncattn.data.examples import Examples, LabelledSet
 from syncattn.data.seeds import named_generator
@@ -23,7 +22,6 @@ from syncattn.data.sources import DataIdentity
 __all__ = [
     "Batch",
     "LabelProblem",
-    "PairsProblem",
     "Problem",
     "Scores",
     "StreamProblem",
@@ -193,12 +191,12 @@ def _count(scores: Scores, logits: Tensor, batch: Batch, groups: Sequence[str]) 
     scores.nats += cross_entropy(flat, target, reduction="sum").item()
     right = flat.argmax(-1) == target
     if batch.group is None:
-        scores.add(groups[0], int(right.sum()), len(target))
+        scores.add(str(groups[0]), int(right.sum()), len(target))
         return
     group = batch.group.reshape(-1)[asked]
     for number in group.unique().tolist():
         here = group == number
-        scores.add(groups[number], int(right[here].sum()), int(here.sum()))
+        scores.add(str(groups[number]), int(right[here].sum()), int(here.sum()))
 
 
 class TextProblem(Problem):
@@ -268,9 +266,7 @@ class LabelProblem(Problem):
         """Returns examples of epochs, each in an order of its own; see `Problem.training_batch`."""
         total = self.data.train.size
         per_epoch = max(1, total // size)
-        order = torch.randperm(
-            total, generator=named_generator("epoch", seed, step // per_epoch)
-        )
+        order = torch.randperm(total, generator=named_generator("epoch", seed, step // per_epoch))
         start = step % per_epoch * size
         return self._batch(self.data.train.part(order[start : start + size]))
 
@@ -332,77 +328,3 @@ class StreamProblem(Problem):
         first = -1 if split == "valid" else -1 - self.num_batches
         for i in range(self.num_batches):
             yield self.draw(64, 0, first - i)
-
-
-class PairsProblem(TextProblem):
-    """Learn a text byte by byte, then tell right sentences from wrong ones without training.
-
-    Args:
-        tokens: The text, as bytes.
-        pairs: The sentences.
-        context_length: Bytes a network sees.
-        largest: Most pairs of a paradigm; None for all.
-        **limits: See `TextProblem`.
-    """
-
-    def __init__(
-        self,
-        tokens: TokenSet,
-        pairs: MinimalPairs,
-        *,
-        context_length: int,
-        largest: int | None = None,
-        **limits: Any,
-    ) -> None:
-        super().__init__(tokens, context_length=context_length, **limits)
-        self.pairs = pairs
-        self.identity = pairs.identity
-        self.groups = pairs.paradigms
-        self.largest = largest
-
-    def score(self, network: nn.Module, split: str, *, batch_size: int) -> Scores:
-        """Returns the bits of the validation text, or the pairs that are told apart.
-
-        Args:
-            network: From a `Batch` to logits.
-            split: ``"valid"`` scores the text, so that rates are not chosen on the pairs.
-            batch_size: Sequences scored at a time.
-
-        Returns:
-            The scores; on ``"test"`` a pair is right when the right sentence is the likelier one,
-            and half right when both are equally likely.
-        """
-        if split != "test":
-            return super().score(network, split, batch_size=batch_size)
-        was_training = network.training
-        network.eval()
-        scores = Scores()
-        for number, name in enumerate(self.groups):
-            chosen = [
-                pair for pair, p in zip(self.pairs.pairs, self.pairs.paradigm, strict=True)
-                if p == number
-            ][: self.largest]  # fmt: skip
-            for start in range(0, len(chosen), batch_size):
-                part = chosen[start : start + batch_size]
-                good, bad = (
-                    self._likelihood(network, [pair[side] for pair in part]) for side in (0, 1)
-                )
-                scores.add(name, int((good > bad).sum()), len(part))
-        network.train(was_training)
-        return scores
-
-    @torch.no_grad()
-    def _likelihood(self, network: nn.Module, sentences: list[str]) -> Tensor:
-        """Returns the log likelihood of each sentence after a line break."""
-        rows = [b"\n" + s.encode()[: self.length] for s in sentences]
-        width = max(map(len, rows))
-        ids: Int[Tensor, "batch width"] = torch.zeros(len(rows), width, dtype=torch.long)
-        real = torch.zeros(len(rows), width, dtype=torch.bool)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = torch.tensor(list(row))
-            real[i, : len(row)] = True
-        device = next(network.parameters()).device
-        batch = Batch(ids[:, :-1], ids[:, 1:], real[:, :-1]).to(device)
-        logits = log_softmax(network(batch).float(), -1).cpu()
-        told = logits.gather(-1, ids[:, 1:, None])[..., 0]
-        return torch.where(real[:, 1:], told, 0.0).sum(-1)

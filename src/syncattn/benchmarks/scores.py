@@ -1,4 +1,4 @@
-"""Scores of the benchmark over seeds: means, paired intervals, and what changed between two sets."""
+"""Scores of the benchmark over seeds: means, paired intervals, and what changed between two."""
 
 from __future__ import annotations
 
@@ -156,9 +156,7 @@ def score_tables(records: Iterable[Record]) -> list[ScoreTable]:
         settings = json.dumps([record.data, record.recipe], sort_keys=True)
         rows = tables.setdefault((record.task, record.metric, settings), {})
         rows.setdefault((record.arm, record.control), {})[record.seed] = record
-    return [
-        _table(task, metric, rows) for (task, metric, _), rows in tables.items()
-    ]
+    return [_table(task, metric, rows) for (task, metric, _), rows in tables.items()]
 
 
 def _table(

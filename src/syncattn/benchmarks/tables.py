@@ -22,8 +22,8 @@ __all__ = [
     "Statistic",
     "SummaryRow",
     "print_table",
-    "spread",
     "split_tables",
+    "spread",
     "statistic",
     "summary_table",
     "text_grid",
@@ -98,11 +98,7 @@ class SummaryRow:
 
 
 def statistic(values: Iterable[float | None]) -> Statistic | None:
-    """Returns mean and sample deviation of the finite values; None without any.
-
-    Args:
-        values: The values, unknown ones as None.
-    """
+    """Returns mean and sample deviation of the finite `values`; None without any."""
     known = [float(value) for value in values if value is not None and math.isfinite(value)]
     if not known:
         return None
@@ -223,13 +219,7 @@ def _count(value: int | None) -> str:
 
 
 def spread(value: Statistic | None, pattern: str, separator: str = " ") -> str:
-    """Returns a mean with its deviation, a dash when unknown.
-
-    Args:
-        value: The statistic.
-        pattern: How a number is written.
-        separator: Between mean and deviation.
-    """
+    """Returns a mean with its deviation, each by the `pattern`; a dash when unknown."""
     if value is None:
         return _DASH
     if value.deviation is None:
@@ -363,10 +353,10 @@ def to_csv(rows: Iterable[SummaryRow]) -> str:
 
 
 def text_grid(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
-    """Returns a grid for the terminal, in which headings may wrap and numbers are never cut.
+    """Returns a grid for the terminal: headings may wrap, numbers are never cut.
 
     Args:
-        headings: One per column; the first column is text.
+        headings: One per column.
         lines: Cells, row by row.
     """
     grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))

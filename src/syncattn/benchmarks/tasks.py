@@ -170,7 +170,8 @@ def task_named(name: str) -> Task:
     assert all((tasks_text, tasks_labels, tasks_synthetic))
     if name not in TASKS:
         raise ValueError(
-            f"`task` must be one of {', '.join(TASKS)}; got {name!r}. See `syncattn benchmark list`."
+            f"`task` must be one of {', '.join(TASKS)}; got {name!r}. See `syncattn "
+            f"benchmark list`."
         )
     return TASKS[name]
 

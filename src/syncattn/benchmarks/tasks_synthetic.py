@@ -91,6 +91,4 @@ for _name, _summary, _prepare in (
     ("recall", "the value that stood beside a key", _recall),
     ("retrieve", "did this token occur?", _retrieve),
 ):
-    register_task(
-        Task(_name, _summary, "accuracy", _prepare, _RECIPES, is_causal=True)
-    )
+    register_task(Task(_name, _summary, "accuracy", _prepare, _RECIPES, is_causal=True))

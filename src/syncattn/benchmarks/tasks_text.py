@@ -1,4 +1,4 @@
-"""Language: enwik8 and code as bytes, WikiText-2 and TinyStories as words, BLiMP without training."""
+"""Language: enwik8 and code as bytes, WikiText-2 and TinyStories as words, and BLiMP."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from syncattn.benchmarks.networks import Shape
-from syncattn.benchmarks.problems import PairsProblem, Problem, TextProblem
+from syncattn.benchmarks.pairs import PairsProblem
+from syncattn.benchmarks.problems import Problem, TextProblem
 from syncattn.benchmarks.tasks import Recipe, Task, register_task
 from syncattn.data.blimp import load_blimp
 from syncattn.data.corpora import (
@@ -107,9 +108,15 @@ WIKITEXT = register_task(
         _text(_load_wikitext),
         _words_recipes(
             Recipe(
-                _WORDS, steps=10_000, batch_size=64, context_length=50, rates=(5e-4, 1e-3, 2e-3),
-                tuning_steps=1_000, vocabulary_size=10_000, seeds=3,
-            )  # fmt: skip
+                _WORDS,
+                steps=10_000,
+                batch_size=64,
+                context_length=50,
+                rates=(5e-4, 1e-3, 2e-3),
+                tuning_steps=1_000,
+                vocabulary_size=10_000,
+                seeds=3,
+            )
         ),
         is_causal=True,
     )
@@ -122,9 +129,16 @@ STORIES = register_task(
         _text(_load_stories),
         _words_recipes(
             Recipe(
-                _WORDS, steps=20_000, batch_size=64, context_length=128, rates=(5e-4, 1e-3, 2e-3),
-                tuning_steps=1_000, vocabulary_size=8_004, seeds=3, test_limit=1_000_000,
-            )  # fmt: skip
+                _WORDS,
+                steps=20_000,
+                batch_size=64,
+                context_length=128,
+                rates=(5e-4, 1e-3, 2e-3),
+                tuning_steps=1_000,
+                vocabulary_size=8_004,
+                seeds=3,
+                test_limit=1_000_000,
+            )
         ),
         is_causal=True,
     )

@@ -15,7 +15,11 @@ from syncattn.data.examples import Examples, LabelledSet, hash_examples
 from syncattn.data.sources import DataIdentity, Lookup, hash_parts, read_bytes
 from syncattn.data.words import number_words
 
-__all__ = ["CorrectedAgreement", "load_agreement_natural", "load_agreement_v1", "load_agreement_v2",
+__all__ = [
+    "CorrectedAgreement",
+    "load_agreement_natural",
+    "load_agreement_v1",
+    "load_agreement_v2",
     "overlap",
 ]
 
@@ -189,7 +193,8 @@ def load_agreement_natural(lookup: Lookup, *, most_test_rows: int = 1_000) -> La
         MissingDataError: If it is nowhere and no sample may stand in.
 
     References:
-        | Assessing the Ability of LSTMs to Learn Syntax-Sensitive Dependencies (Linzen et al., 2016)
+        | Assessing the Ability of LSTMs to Learn Syntax-Sensitive Dependencies (Linzen et al.,
+          2016)
     """
     found: dict[str, list[tuple[str, list[str]]]] = {}
     for name in ("val", *(f"test.{n}" for n in range(1, 6))):

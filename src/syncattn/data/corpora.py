@@ -173,7 +173,11 @@ def load_tinystories(
     Raises:
         MissingDataError: If it is nowhere and no sample may stand in.
     """
-    patterns = ("*/TinyStories-train.txt*", "TinyStories-train.txt*", "*/TinyStories-train.head.txt*")
+    patterns = (
+        "*/TinyStories-train.txt*",
+        "TinyStories-train.txt*",
+        "*/TinyStories-train.head.txt*",
+    )
     path, is_given = find_file(lookup, patterns, TINYSTORIES_TRAIN)
     if path is None:
         parts, identity = _reference_sample(lookup, "TinyStories")
@@ -245,9 +249,7 @@ def _words(parts: list[list[str]], identity: DataIdentity, vocabulary_size: int)
         _identified(identity, hashed),
         sizes={s: len(p) for s, p in zip(SPLITS, parts, strict=True)},
     )
-    return TokenSet(
-        *numbers, vocabulary_size=len(vocabulary), identity=identity, words=vocabulary
-    )
+    return TokenSet(*numbers, vocabulary_size=len(vocabulary), identity=identity, words=vocabulary)
 
 
 def _identified(identity: DataIdentity, parts: Sequence[bytes]) -> DataIdentity:

@@ -90,7 +90,8 @@ def frustrated_synchronization(
     )
     one_step = Requirement("a delay of at most one step", delays <= 2)
     folded = (contained, one_step)
-    candidates = phase_backends({"sdpa": folded, "dense": (), "reference": ()}, inputs.score, folded)
+    others = {"sdpa": folded, "dense": (), "reference": ()}
+    candidates = phase_backends(others, inputs.score, folded)
     chosen = choose_backend("frustrated_synchronization", backend, candidates)
     score, visibility = inputs.score, inputs.visibility
     dtype = score.query_phase.dtype

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
-import triton
+from triton import knobs
 
 from syncattn._masks import Visibility
 from syncattn._typing import Int, Tensor
@@ -196,7 +196,7 @@ def _lists(here: Tensor, there: Tensor, mine: Arrangement, other: Arrangement) -
 
 
 def _interpreted() -> bool:
-    return bool(triton.knobs.runtime.interpret)
+    return bool(knobs.runtime.interpret)
 
 
 def tile_of(pairs: Pairs, part: str) -> Tile:
@@ -211,8 +211,8 @@ def tile_of(pairs: Pairs, part: str) -> Tile:
     widest = max(pairs.row.shape[-1], pairs.value.shape[-1])
     narrow = pairs.row.element_size() == 2 and pairs.value.element_size() == 2
     if pairs.view.panel:
-        rows = max(16, triton.next_power_of_2(pairs.view.panel))
-        columns = max(16, triton.next_power_of_2(pairs.view.size))
+        rows = _block(pairs.view.panel)
+        columns = _block(pairs.view.size)
         return Tile(rows, columns, 4 if widest <= 64 and narrow else 8, 2 if narrow else 1)
     if not narrow:
         side = 64 if widest <= 64 else 32
@@ -233,7 +233,7 @@ def _strides(x: Tensor) -> tuple[int, int, int]:
 
 
 def _block(width: int) -> int:
-    return max(16, triton.next_power_of_2(width))
+    return max(16, 1 << (width - 1).bit_length())
 
 
 def _programs(count: int) -> tuple[int]:
@@ -262,7 +262,7 @@ def row_dots(a: Tensor, b: Tensor) -> Tensor:
         return out.zero_()
     block = 32 if width <= 256 else 8
     with _on(a):
-        row_products[_programs(batch * heads * triton.cdiv(rows, block))](
+        row_products[_programs(batch * heads * -(-rows // block))](
             a, *_strides(a), b, *_strides(b), out, heads, rows,
             D=width, BLOCK_D=_block(width), BLOCK=block,
         )  # fmt: skip
@@ -325,13 +325,13 @@ def launch_forward(
     panel = view.panel or tile.rows
     lists = view.by_row or Lists(total, total)
     with _on(out):
-        pair_forward[_programs(groups * triton.cdiv(rows, panel))](
+        pair_forward[_programs(groups * -(-rows // panel))](
             pairs.row, *_strides(pairs.row), pairs.column, *_strides(pairs.column),
             pairs.value, *_strides(pairs.value), out, *_strides(out), total,
             *norms, pairs.threshold, pairs.stretch, pairs.sink, view.seen,
             view.first, view.end, view.own, _interval_stride(pairs), view.place, *lists,
-            pairs.row.shape[1], rows, columns, view.num_places, view.offset, panel, view.size, pairs.scale,
-            pairs.smoothing,
+            pairs.row.shape[1], rows, columns, view.num_places, view.offset, panel, view.size,
+            pairs.scale, pairs.smoothing,
             NORMALISE=pairs.kind in NORMALISED, HAS_SINK=pairs.sink is not None,
             PRECISE=pairs.row.dtype == torch.float32, **_options(pairs, tile),
         )  # fmt: skip
@@ -357,13 +357,13 @@ def launch_rows(
     d_out, factor, last = incoming
     lists = view.by_row or Lists(factor, factor)
     with _on(d_out):
-        pair_row_gradients[_programs(groups * triton.cdiv(rows, panel))](
+        pair_row_gradients[_programs(groups * -(-rows // panel))](
             pairs.row, *_strides(pairs.row), pairs.column, *_strides(pairs.column),
             pairs.value, *_strides(pairs.value), d_out, *_strides(d_out), factor, last,
             *out, *norms, pairs.threshold, pairs.stretch, view.seen,
             view.first, view.end, view.own, _interval_stride(pairs), view.place, *lists,
-            pairs.row.shape[1], rows, columns, view.num_places, view.offset, panel, view.size, pairs.scale,
-            pairs.smoothing, pairs.edge_floor, **_options(pairs, tile),
+            pairs.row.shape[1], rows, columns, view.num_places, view.offset, panel, view.size,
+            pairs.scale, pairs.smoothing, pairs.edge_floor, **_options(pairs, tile),
         )  # fmt: skip
 
 
@@ -387,13 +387,13 @@ def launch_columns(
     d_out, factor, last = incoming
     lists = view.by_column or Lists(factor, factor)
     with _on(d_out):
-        pair_column_gradients[_programs(groups * triton.cdiv(columns, size))](
+        pair_column_gradients[_programs(groups * -(-columns // size))](
             pairs.row, *_strides(pairs.row), pairs.column, *_strides(pairs.column),
             pairs.value, *_strides(pairs.value), d_out, *_strides(d_out), factor, last,
             *out, *norms, pairs.threshold, pairs.stretch, view.seen,
             view.first, view.end, view.own, _interval_stride(pairs), view.column_first,
             view.column_end, view.place, *lists,
-            pairs.row.shape[1], rows, columns, view.num_places, view.offset, panel, size, pairs.scale,
-            pairs.smoothing, pairs.edge_floor, PRECISE=pairs.row.dtype == torch.float32,
+            pairs.row.shape[1], rows, columns, view.num_places, view.offset, panel, size,
+            pairs.scale, pairs.smoothing, pairs.edge_floor, PRECISE=pairs.row.dtype == torch.float32,
             POINTS=out[0] is not None, VALUES=out[1] is not None, **_options(pairs, tile),
         )  # fmt: skip

@@ -9,27 +9,18 @@ import torch
 from syncattn._masks import Visibility
 from syncattn._typing import Float, Keys, Queries, Tensor, Values
 from syncattn.kernels.pairwise_launch_triton import (
-    KINDS,
     NORMALISED,
-    WIDEST_POINT,
-    WIDEST_VALUE,
-    Pairs,
-    View,
-    arranged_view,
     launch_columns,
     launch_forward,
     launch_rows,
     point_norms,
     row_dots,
-    view_of,
 )
-from syncattn.kernels.selective_synchronization_tiles import Entries, cutoff, live_leaves
+from syncattn.kernels.pairwise_operands_triton import chunks, dense_last, pairs_of, put, take
 
 __all__ = ["Kernel", "pair_sums"]
 
 _LOG2E = 1.4426950408889634
-_FLOATS = (torch.float32, torch.bfloat16, torch.float16)
-_MOST_TOKENS = 2**31 - 2**16
 
 _ARGUMENTS = (
     "Tensor row, Tensor column, Tensor value, Tensor? threshold, Tensor? stretch, Tensor? sink, "
@@ -113,151 +104,28 @@ def pair_sums(
     )  # fmt: skip
 
 
-def _require(row: Tensor, column: Tensor, value: Tensor, kind: str, power: int) -> None:
-    if row.dtype not in _FLOATS or column.dtype != row.dtype or value.dtype not in _FLOATS:
-        raise TypeError(
-            f"`row` and `column` must share one of float32, bfloat16 and float16, and `value` be "
-            f"one of them; got {row.dtype}, {column.dtype} and {value.dtype}. Convert them, or use "
-            f"another backend."
-        )
-    if row.shape[-1] > WIDEST_POINT:
-        raise ValueError(
-            f"`row` must be at most {WIDEST_POINT} wide; got {row.shape[-1]}. Use more heads, or "
-            f"another backend."
-        )
-    if max(row.shape[2], column.shape[2]) > _MOST_TOKENS:
-        raise ValueError(
-            f"`row` and `column` must hold at most {_MOST_TOKENS} tokens; got {row.shape[2]} and "
-            f"{column.shape[2]}. Split the sequence."
-        )
-    if kind not in KINDS or power not in {1, 2, 4}:
-        raise ValueError(
-            f"`kind` must be one of {', '.join(KINDS)} and `power` 1, 2 or 4; got {kind!r} and "
-            f"{power}. Use another backend for others."
-        )
-
-
-def _dense_last(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
-
-
-def _pairs(
-    row: Tensor,
-    column: Tensor,
-    value: Tensor,
-    threshold: Tensor | None,
-    stretch: Tensor | None,
-    sink: Tensor | None,
-    key_mask: Tensor | None,
-    segment: Tensor | None,
-    is_causal: bool,
-    exclude_self: bool,
-    join_self: bool,
-    kind: str,
-    scale: float,
-    power: int,
-    smoothing: float,
-    edge_floor: float,
-    pruned: bool,
-) -> tuple[Pairs, Entries | None]:
-    """Returns the operands of the kernels, in leaves if pruned."""
-    _require(row, column, value, kind, power)
-    visibility = Visibility(
-        row.shape[2], column.shape[2], is_causal, key_mask, segment, None, exclude_self
-    )
-    if threshold is not None:
-        # An infinite inverse threshold would give 0 times infinity at equal frequencies.
-        threshold = threshold.float().clamp(0.0, 1e30).contiguous()
-    entries, view = None, View()
-    if min(row.numel(), column.numel(), value.numel()) > 0:
-        if pruned and kind == "distance" and threshold is not None and stretch is not None:
-            entries = _entries(row, column, threshold, stretch, visibility)
-            view = arranged_view(visibility, entries)
-            heads = row.shape[:2]
-            row, column, value, threshold = (
-                order.take(x.flatten(0, 1)).flatten(1, 2).unflatten(0, heads)
-                for order, x in (
-                    (entries.queries, row),
-                    (entries.keys, column),
-                    (entries.keys, value),
-                    (entries.queries, threshold),
-                )
-            )
-        else:
-            view = view_of(visibility, row.device)
-    row, column, value = (_dense_last(x) for x in (row, column, value))
-    stretch = None if stretch is None else stretch.float().contiguous()
-    sink = None if sink is None else sink.float().contiguous()
-    pairs = Pairs(
-        row, column, value, threshold, stretch, sink, view, kind, scale, power, smoothing,
-        edge_floor, join_self,
-    )  # fmt: skip
-    return pairs, entries
-
-
-def _entries(
-    row: Tensor, column: Tensor, threshold: Tensor, stretch: Tensor, visibility: Visibility
-) -> Entries:
-    root = stretch.float().sqrt()[:, None, None]
-    column = column.float()
-    if visibility.key_mask is not None:
-        column = torch.where(visibility.key_mask[:, None, :, None], column, 0.0)
-    query, key = ((root * x.float()).flatten(0, 1) for x in (row, column))
-    radius = cutoff(threshold).sqrt().flatten(0, 1)
-    return live_leaves(query, key, radius, visibility, method="pruned", coordinate=0)
-
-
-def _chunks(pairs: Pairs, *others: Tensor) -> list[tuple[Tensor, ...]]:
-    """Returns values and what lies beside them in pieces that a kernel can hold."""
-    tensors = (pairs.value, *others)
-    return list(zip(*(x.split(WIDEST_VALUE, -1) for x in tensors), strict=True))
-
-
-def _put(order: Any, x: Tensor) -> Tensor:
-    """Returns rows of leaves in the order of the tokens, ``(batch, heads, tokens, ...)``."""
-    heads = x.shape[:2]
-    flat = x.flatten(0, 1).unflatten(1, (order.leaves, order.size))
-    return order.put(flat).unflatten(0, heads)
-
-
 def _out_dtype(value: Tensor, kind: str) -> torch.dtype:
     return value.dtype if kind in NORMALISED else torch.float32
 
 
 def _forward(row: Tensor, column: Tensor, value: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    pairs, entries = _pairs(row, column, value, *rest)
-    shape, dtype = pairs.row.shape[:3], _out_dtype(value, pairs.kind)
-    out = torch.empty(*shape, value.shape[-1], dtype=dtype, device=value.device)
-    total = torch.empty(shape, dtype=torch.float32, device=value.device)
-    if min(row.numel(), column.numel(), value.numel()) == 0:
-        nothing = 0.0 if pairs.kind != "softmax" or pairs.sink is None else None
-        if row.shape[-1] == 0 or value.shape[-1] == 0:
-            _require_width(row, value)
-        total.fill_(0.0)
-        if pairs.kind == "softmax":
-            total.fill_(-torch.inf)
-            if nothing is None and pairs.sink is not None:
+    # Autocast would run what surrounds the kernels in half precision.
+    with torch.autocast(row.device.type, enabled=False):
+        pairs, entries = pairs_of(row, column, value, *rest)
+        shape, dtype = pairs.row.shape[:3], _out_dtype(value, pairs.kind)
+        out = torch.empty(*shape, value.shape[-1], dtype=dtype, device=value.device)
+        total = torch.empty(shape, dtype=torch.float32, device=value.device)
+        if min(row.numel(), column.numel(), value.numel()) == 0:
+            total.fill_(-torch.inf if pairs.kind == "softmax" else 0.0)
+            if pairs.sink is not None:
                 total.copy_((pairs.sink * _LOG2E)[:, None].expand(shape))
-        return out.zero_(), total
-    norms = point_norms(pairs)
-    for held, part in _chunks(pairs, out):
-        launch_forward(pairs._replace(value=held), norms, part, total)
-    if entries is not None:
-        out, total = _put(entries.queries, out), _put(entries.queries, total)
+            return out.zero_(), total
+        norms = point_norms(pairs)
+        for held, part in chunks(pairs, out):
+            launch_forward(pairs._replace(value=held), norms, part, total)
+        if entries is not None:
+            out, total = put(entries.queries, out), put(entries.queries, total)
     return out, total
-
-
-def _require_width(row: Tensor, value: Tensor) -> None:
-    """Refuses points or values of width 0 between tokens that exist.
-
-    Raises:
-        ValueError: If they are.
-    """
-    if min(row.shape[:3].numel(), value.shape[:3].numel()) > 0:
-        raise ValueError(
-            f"`row` and `value` must be at least 1 wide; got {row.shape[-1]} and "
-            f"{value.shape[-1]}. Use another backend."
-        )
 
 
 def _backward(
@@ -270,32 +138,45 @@ def _backward(
     needs_value: bool,
     *operands: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    row, column, value, threshold, stretch, sink = operands[:6]
-    like = (row, column, value, threshold, stretch, sink)
-    found: list[Tensor] = [_empty_gradient(x, row) for x in like]
+    row, column, value = operands[:3]
+    found: list[Tensor] = [_empty_gradient(x, row) for x in operands[:6]]
     if min(row.numel(), column.numel(), value.numel()) == 0:
         return _six(found)
-    pairs, entries = _pairs(*operands)
+    with torch.autocast(row.device.type, enabled=False):
+        return _gradients(d_out, d_total, out, total, (needs_rows, needs_columns, needs_value), found,
+                          *operands)  # fmt: skip
+
+
+def _gradients(
+    d_out: Tensor,
+    d_total: Tensor,
+    out: Tensor,
+    total: Tensor,
+    needs: tuple[bool, bool, bool],
+    found: list[Tensor],
+    *operands: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Returns the gradients of the operands, `found` where they are not wanted."""
+    threshold, stretch, sink = operands[3:6]
+    needs_rows, needs_columns, needs_value = needs
+    pairs, entries = pairs_of(*operands)
     factor, last = _weights(pairs.kind, d_out, d_total, out, total)
     if pairs.sink is not None:
         share = torch.exp2((pairs.sink * _LOG2E)[:, None] - total) * last
         found[5] = share.sum((0, 2)).to(sink.dtype)
     if pairs.kind == "softmax":
         pairs = pairs._replace(threshold=total)
-    d_out = _dense_last(d_out.to(out.dtype))
+    d_out = dense_last(d_out.to(out.dtype))
     if entries is not None:
         # Copies of a query that fill its leaf must add nothing to the keys.
-        real = entries.queries.weights()
-        d_out, factor, last = (
-            _take(entries.queries, x, real) for x in (d_out, factor, last)
-        )  # fmt: skip
+        d_out, factor, last = (take(entries.queries, x) for x in (d_out, factor, last))
     norms = point_norms(pairs)
     d_row = _zeros(pairs.row) if needs_rows else None
     d_column = _zeros(pairs.column) if needs_columns else None
     d_value = _zeros(pairs.value) if needs_value else None
     d_threshold, d_stretch = torch.zeros_like(factor), torch.zeros_like(factor)
     values: list[Tensor] = []
-    for number, (held, part) in enumerate(_chunks(pairs, d_out)):
+    for number, (held, part) in enumerate(chunks(pairs, d_out)):
         piece = pairs._replace(value=held)
         incoming = (part, factor, last if number == 0 else torch.zeros_like(last))
         if d_row is not None:
@@ -315,10 +196,10 @@ def _backward(
         d_value = torch.cat(values, -1) if len(values) > 1 else values[0]
     if entries is not None:
         queries, keys = entries.queries, entries.keys
-        d_row = None if d_row is None else _put(queries, d_row)
-        d_column = None if d_column is None else _put(keys, d_column)
-        d_value = None if d_value is None else _put(keys, d_value)
-        d_threshold, d_stretch = _put(queries, d_threshold), _put(queries, d_stretch)
+        d_row = None if d_row is None else put(queries, d_row)
+        d_column = None if d_column is None else put(keys, d_column)
+        d_value = None if d_value is None else put(keys, d_value)
+        d_threshold, d_stretch = put(queries, d_threshold), put(queries, d_stretch)
     if pairs.kind == "distance":
         found[3], found[4] = d_threshold.to(threshold.dtype), d_stretch.sum((0, 2))
         found[4] = found[4].to(stretch.dtype)
@@ -336,13 +217,6 @@ def _zeros(x: Tensor) -> Tensor:
     return torch.zeros(x.shape, dtype=x.dtype, device=x.device)
 
 
-def _take(order: Any, x: Tensor, real: Tensor) -> Tensor:
-    heads = x.shape[:2]
-    taken = order.take(x.flatten(0, 1))
-    weight = real if taken.dim() == 4 else real[..., 0]
-    return (taken * weight.to(taken.dtype)).flatten(1, 2).unflatten(0, heads).contiguous()
-
-
 def _empty_gradient(x: Tensor | None, row: Tensor) -> Tensor:
     """Returns a gradient of zeros, which an operand without tokens has."""
     return row.new_zeros(0) if x is None else _zeros(x)
@@ -354,7 +228,7 @@ def _weights(
     """Returns the factor of each row's incoming gradient, and what its total adds to each pair."""
     if kind not in NORMALISED:
         return torch.ones_like(total), d_total.float().contiguous()
-    delta = row_dots(_dense_last(d_out.to(out.dtype)), _dense_last(out))
+    delta = row_dots(dense_last(d_out.to(out.dtype)), dense_last(out))
     if kind == "softmax":
         return torch.ones_like(total), d_total.float() * _LOG2E - delta
     some = total > 0
@@ -362,9 +236,7 @@ def _weights(
     return factor, torch.where(some, d_total.float() - factor * delta, 0.0)
 
 
-def _forward_fake(
-    row: Tensor, column: Tensor, value: Tensor, *rest: Any
-) -> tuple[Tensor, Tensor]:
+def _forward_fake(row: Tensor, column: Tensor, value: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     dtype = _out_dtype(value, rest[8])
     out = value.new_empty(*row.shape[:3], value.shape[-1], dtype=dtype)
     return out, row.new_empty(row.shape[:3], dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Selective synchronization through Triton: all pairs as they stream by, or blocks that can lock."""
+"""Selective synchronization through Triton: all pairs streaming by, or blocks that can lock."""
 
 from __future__ import annotations
 

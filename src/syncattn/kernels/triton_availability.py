@@ -1,4 +1,4 @@
-"""Whether the Triton kernels can run here, and why not; Triton itself is imported only to find out."""
+"""Whether the Triton kernels can run here, and why not; Triton is imported only to find out."""
 
 from __future__ import annotations
 

@@ -1,0 +1,86 @@
+import dataclasses
+
+import pytest
+
+from syncattn.benchmarks import commands as module
+from syncattn.benchmarks.commands import (
+    BenchmarkConfig,
+    CheckConfig,
+    ListConfig,
+    RunConfig,
+    run_benchmark,
+)
+from tests.benchmarks.benchmark_small import records_of
+
+
+def do(action):
+    return run_benchmark(BenchmarkConfig(action))
+
+
+def flat(capsys):
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_list_names_tasks_arms_and_controls(capsys):
+    assert do(ListConfig()) == 0
+    text = flat(capsys)
+    assert "agreement-v2: does the verb agree?" in text
+    assert "oscillator-2" in text and "bypass-mean:" in text
+
+
+def test_run_writes_records_tables_and_a_picture_and_goes_on(tmp_path, capsys):
+    config = RunConfig(
+        tasks=("copy",), arms=("softmax", "kuramoto"), controls=("none", "matched"),
+        scale="smoke", output=tmp_path, workers=1, steps=2,
+    )  # fmt: skip
+    assert do(config) == 0
+    text = flat(capsys)
+    assert "Not applicable: copy: softmax, matched" in text
+    assert "2 records" in text and "0 of them of failed runs" in text
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"records.jsonl", "table.md", "table.csv", "table.png"} <= names
+    before = records_of(tmp_path).read_text()
+    assert do(config) == 0
+    assert records_of(tmp_path).read_text() == before
+    assert "steps" in before and '"steps": 2' in before
+
+
+def test_check_goes_on_without_the_data_of_a_task(tmp_path, capsys):
+    config = CheckConfig(("copy", "keywords"), ("softmax",), scale="smoke", data=tmp_path / "gone")
+    assert do(config) == 1
+    text = flat(capsys)
+    assert "keywords: not checked" in text
+    assert "ok softmax: a changed future moves the past by" in text
+    assert do(dataclasses.replace(config, tasks=("copy",))) == 0
+    assert "Nothing is wrong." in flat(capsys)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "`tasks` must name one at least"),
+        ({"tasks": ("sort",)}, "`task` must be one of"),
+        ({"tasks": ("copy",), "arms": ("mine",)}, "`arms` must be among"),
+        ({"tasks": ("copy",), "workers": 0}, "`workers` must be at least 1"),
+        ({"tasks": ("copy",), "plugins": ("gone.py",)}, "`plugins` must name"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        do(RunConfig(output=tmp_path, **changes))
+
+
+def test_a_preset_can_be_narrowed():
+    config = RunConfig(preset="laptop", tasks=("copy",), arms=("softmax",), controls=("none",),
+                       seeds=(3,), steps=7)  # fmt: skip
+    own, others = module._entries(config, "laptop")
+    assert (own.arms, own.seeds, own.recipe.steps) == (("softmax",), (3,), 7)
+    assert others.controls == ()
+    assert module._workers(RunConfig(device="cuda")) == 1
+    assert module._workers(RunConfig(workers=3)) == 3
+
+
+@pytest.mark.slow
+def test_the_smoke_preset_runs_every_task_and_arm(tmp_path):
+    assert do(RunConfig(preset="smoke", output=tmp_path, workers=2)) == 0
+    assert len(records_of(tmp_path).read_text().splitlines()) == 14 * 7

@@ -1,0 +1,45 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from syncattn.benchmarks.commands_tables import (
+    CompareConfig,
+    TableConfig,
+    compare_runs,
+    rebuild_tables,
+)
+from syncattn.benchmarks.records import append_record
+from tests.benchmarks.benchmark_small import record, records_of
+
+
+@pytest.fixture
+def console():
+    return Console(file=io.StringIO(), width=200)
+
+
+def flat(console):
+    return " ".join(console.file.getvalue().split())
+
+
+def test_table_is_rebuilt_from_records_alone(tmp_path, console):
+    for seed in range(2):
+        append_record(tmp_path / "records.jsonl", record(seed=seed))
+    with records_of(tmp_path).open("a") as stream:
+        stream.write("{torn\n")
+    assert rebuild_tables(TableConfig((tmp_path,), output=tmp_path / "out"), console) == 0
+    assert "line 3: passed over" in flat(console)
+    assert "0.5000 0.5000" in (tmp_path / "out" / "table.md").read_text()
+    with pytest.raises(ValueError, match="Run a grid first"):
+        rebuild_tables(TableConfig((tmp_path / "gone",)), console)
+
+
+def test_compare_tells_what_changed(tmp_path, console):
+    for name, score in (("a", 0.5), ("b", 0.9)):
+        for seed in range(3):
+            made = record(seed=seed, test_score=score + 0.01 * seed, commit=name)
+            append_record(tmp_path / f"{name}.jsonl", made)
+    assert compare_runs(CompareConfig(tmp_path / "a.jsonl", tmp_path / "b.jsonl"), console) == 0
+    text = flat(console)
+    assert "beyond the seeds' spread" in text
+    assert "What else differs: commit: a -> b" in text

@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from syncattn.benchmarks.kernels_cases import HARMONICS, OPERATORS, OSCILLATOR_DIM, Size, problem
+
+SIZE = Size(1, 2, 32, 8, torch.float32, torch.device("cpu"), True, 0.05)
+PAIRS = 2 * 32 * 33 / 2
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operands_are_the_same_each_time_and_want_gradients(name):
+    first, second = problem(name, SIZE), problem(name, SIZE)
+    for a, b in zip(first.leaves, second.leaves, strict=True):
+        assert torch.equal(a, b)
+        assert a.is_leaf
+        assert a.requires_grad
+    for call in first.calls.values():
+        out = call()
+        gradients = torch.autograd.grad(out.sum(), first.leaves)
+        assert all(g.isfinite().all() for g in gradients)
+
+
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [
+        ("softmax", 16),
+        ("selective", 16),
+        ("oscillator", 16 + 2 * OSCILLATOR_DIM),
+        ("kuramoto", 16),
+        ("frustrated", 8 * (1 + HARMONICS)),
+    ],
+)
+def test_multiply_adds_are_counted_over_visible_pairs(name, width):
+    work = problem(name, SIZE).work
+    assert work.multiply_adds == PAIRS * width
+    assert work.equal_width == width // 2
+
+
+def test_clusters_leave_few_blocks_alive():
+    size = SIZE._replace(length=2048, heads=1, dim=16)
+    case = problem("selective-sparse", size._replace(is_causal=False))
+    share = float(case.note.partition("%")[0])
+    assert 5 <= share <= 15
+    assert case.work.multiply_adds == pytest.approx(32 * share / 100 * 2048**2, rel=0.02)
+
+
+def test_a_refused_backend_says_what_it_lacks():
+    refused = problem("oscillator", SIZE).refused
+    assert refused == {"triton": "It lacks: tensors on a CUDA device."}
+    assert "flash_attn" in problem("softmax", SIZE).refused["flash"]

@@ -1,0 +1,120 @@
+import dataclasses
+import math
+
+import pytest
+
+from syncattn.benchmarks.scores import compare_scores, paired_interval, score_tables
+from tests.benchmarks.benchmark_small import record
+
+
+def rows(records):
+    (table,) = score_tables(records)
+    return {(row.arm, row.control): row for row in table.rows}
+
+
+def seeds(arm, scores, **changes):
+    return [record(arm=arm, seed=i, test_score=score, **changes) for i, score in enumerate(scores)]
+
+
+def test_differences_are_paired_by_seed():
+    softmax, ours = seeds("softmax", [0.1, 0.5, 0.9]), seeds("kuramoto", [0.2, 0.6, 1.0])
+    row = rows(softmax + ours)["kuramoto", "none"]
+    assert row.score.mean == pytest.approx(0.6)
+    assert row.score.deviation == pytest.approx(0.4)
+    assert row.to_baseline.mean == pytest.approx(0.1)
+    # The spread of the seeds is large, that of the differences nothing.
+    assert row.to_baseline.low == pytest.approx(0.1) and row.to_baseline.high == pytest.approx(0.1)
+    assert row.to_baseline.excludes_zero
+    assert rows(softmax + ours)["softmax", "none"].to_baseline is None
+
+
+def test_only_shared_seeds_are_compared():
+    ours = [record(arm="kuramoto", seed=7, test_score=0.9)]
+    assert rows(seeds("softmax", [0.1, 0.5]) + ours)["kuramoto", "none"].to_baseline is None
+
+
+def test_a_control_is_compared_with_its_arm_too():
+    found = rows(
+        seeds("softmax", [0.5, 0.5])
+        + seeds("kuramoto", [0.8, 0.9])
+        + seeds("kuramoto", [0.3, 0.3], control="frozen")
+    )
+    row = found["kuramoto", "frozen"]
+    assert row.to_arm.mean == pytest.approx(-0.55)
+    assert row.to_baseline.mean == pytest.approx(-0.2)
+    assert list(found) == [("softmax", "none"), ("kuramoto", "none"), ("kuramoto", "frozen")]
+
+
+def test_failed_runs_are_counted_and_a_later_run_takes_the_place_of_an_earlier():
+    failed = record(seed=1, status="failed", failure="diverged", test_score=None)
+    row = rows([record(test_score=0.1), record(test_score=0.3), failed])["softmax", "none"]
+    assert (row.failed, row.by_seed) == (1, {0: 0.3})
+    again = rows([failed, record(seed=1, test_score=0.2)])["softmax", "none"]
+    assert (again.failed, again.by_seed) == (0, {1: 0.2})
+
+
+def test_runs_that_did_not_learn_are_counted_apart():
+    made = [
+        record(seed=i, scores={"failed_to_learn": i == 2, "by_group": {"hard": 0.1 * i}})
+        for i in range(3)
+    ]
+    row = rows(made)["softmax", "none"]
+    assert (row.not_learned, row.failed) == (1, 0)
+    assert row.groups["hard"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"task": "recall"},
+        {"metric": "perplexity"},
+        {"recipe": {"steps": 4, "scale": "smoke"}},
+        {"data": {"name": "copying", "sha256": "ab" * 32, "whole": False, "extent": "part"}},
+        {"data": {"name": "copying", "sha256": "cd" * 32, "whole": True, "extent": "generated"}},
+    ],
+)
+def test_what_cannot_be_compared_never_shares_a_table(changes):
+    assert len(score_tables([record(), record(**changes)])) == 2
+
+
+def test_records_of_other_commands_are_passed_over():
+    assert score_tables([record(recipe={})]) == []
+
+
+def test_interval_of_few_pairs_is_exact():
+    # Of the four samples of (0, 1) the means are 0, 1/2, 1/2 and 1.
+    interval = paired_interval([0.0, 1.0])
+    assert interval == (0.5, 0.0, 1.0, 2)
+    assert not interval.excludes_zero
+    assert paired_interval([0.3])[1:3] == (None, None)
+    assert not paired_interval([0.3]).excludes_zero
+
+
+def test_interval_of_many_pairs_is_near_the_normal_one():
+    values = [math.sin(12.9898 * i) for i in range(60)]
+    interval = paired_interval(values)
+    mean = sum(values) / 60
+    error = (sum((v - mean) ** 2 for v in values) / 60 / 60) ** 0.5
+    assert interval.mean == pytest.approx(mean)
+    assert interval.low == pytest.approx(mean - 1.96 * error, abs=0.15 * error)
+    assert interval.high == pytest.approx(mean + 1.96 * error, abs=0.15 * error)
+    assert paired_interval(values) == interval
+
+
+def test_changes_are_judged_by_the_spread_of_seeds():
+    before = seeds("softmax", [0.50, 0.52, 0.54])
+    small = [dataclasses.replace(r, test_score=r.test_score + 0.01) for r in before]
+    large = [dataclasses.replace(r, test_score=r.test_score + 0.3, commit="new") for r in before]
+    (within,), _ = compare_scores(before, small)
+    (beyond,), _ = compare_scores(before, large)
+    assert (within.beyond_spread, beyond.beyond_spread) == (False, True)
+    assert within.difference.mean == pytest.approx(0.01)
+    assert within.changed == () and beyond.changed == ("commit: None -> new",)
+    (unknown,), _ = compare_scores(before[:1], large[:1])
+    assert unknown.beyond_spread is None
+
+
+def test_rows_that_one_set_lacks_are_named():
+    changes, lonely = compare_scores([record()], [record(), record(arm="kuramoto")])
+    assert len(changes) == 1
+    assert len(lonely) == 1 and "only in the second" in lonely[0] and "kuramoto" in lonely[0]
