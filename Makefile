@@ -4,18 +4,27 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TEST_TOOLS := pytest==9.2.0 pytest-xdist==3.8.0 hypothesis==6.170.15 beartype==0.23.1 \
-	import-linter==2.16
+	import-linter==2.16 peft==0.21.2
+# What the slow tests want besides: each writes for, or is read by, one of these.
+SLOW_TOOLS := lm-eval==0.4.13 onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.31.1 tensorboard==2.21.0
+# The other end of the supported range, in an environment of its own.
+OLDEST := .venv-oldest
+OLDEST_PYTHON ?= python3.12
+OLDEST_PACKAGES := torch==2.11.0 transformers==5.8.0 accelerate==1.10.0 safetensors==0.5.0 \
+	jaxtyping==0.3.0 tyro==0.9.30 rich==13.9.4 tqdm==4.66.6 psutil==5.9.8
 LINT_TOOLS := ruff==0.17.6 "pyright[nodejs]==1.1.414" import-linter==2.16
 TRITON := "triton; platform_system == 'Linux' and platform_machine == 'x86_64'"
 DEMO := runs/demo
 # Two workers with one thread each: threads of one process waiting for another's cost more.
 WORKERS ?= 2
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test test-slow test-oldest lint format clean
 
 help:
 	@echo "make demo    train five mechanisms on the source of Python, about five minutes"
 	@echo "make test    run the tests"
+	@echo "make test-slow    those that take longer: several processes, other tools, long runs"
+	@echo "make test-oldest  models, operators and training on the oldest supported versions"
 	@echo "make lint    ruff, pyright, import-linter"
 	@echo "make format  rewrite the code in the house style"
 	@echo "make clean   remove the virtual environment and the demo's run"
@@ -26,6 +35,17 @@ demo: $(VENV)/.package
 test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -o addopts="" tests/compile
+
+test-slow: $(VENV)/.test
+	$(PIP) install --quiet --constraint constraints.txt $(SLOW_TOOLS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m slow
+
+test-oldest:
+	$(OLDEST_PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --editable ".[all]" $(OLDEST_PACKAGES) \
+		$(filter-out import-linter%,$(TEST_TOOLS))
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -q -n $(WORKERS) \
+		tests/models tests/functional tests/training
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff format --check .
@@ -38,7 +58,7 @@ format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(OLDEST) $(DEMO)
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "syncattn needs Python 3.11 or newer; choose one with PYTHON=python3.11")'

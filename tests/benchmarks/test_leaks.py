@@ -73,7 +73,8 @@ def test_an_overlap_of_examples_is_found():
 def test_an_overlap_of_texts_is_found():
     tokens = load_enwik8(Lookup(samples_only=True))
     clean = data("enwik8-char", TextProblem(tokens, context_length=32))
-    assert clean["test also in train"].verdict == "ok"
+    # The sample repeats itself, which is known of samples.
+    assert clean["test also in train"].verdict in {"ok", "known"}
     leaky = dataclasses.replace(tokens, test=tokens.train[1_003 : 1_003 + 6_400])
     found = data("enwik8-char", TextProblem(leaky, context_length=32))
     assert found["test also in train"].figure == "100.00%"

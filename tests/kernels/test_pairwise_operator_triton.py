@@ -218,7 +218,8 @@ def test_distances_are_the_dense_sums(mask, pruned):
 def test_distances_under_every_mask_in_a_batch_of_heads(dim, pruned, mask):
     spread = 0.8 if dim == 1 else 0.15
     visibility = view(mask, 39, 39, batch=2)
-    compare_distances(Kernel("distance", pruned=pruned), visibility, dim=dim, spread=spread,
+    kernel = Kernel("distance", smoothing=0.05, pruned=pruned)
+    compare_distances(kernel, visibility, dim=dim, spread=spread,
                       heads=2)  # fmt: skip
 
 
@@ -234,7 +235,9 @@ def test_self_pairs_and_smoothing(dim, pruned, rules):
 @pytest.mark.parametrize("dim", [3, 40])
 def test_distances_in_every_dtype(dim, dtype):
     spread = 0.8 if dim == 3 else 0.15
-    compare_distances(Kernel("distance"), view("causal", 20, 20), dim=dim, dtype=dtype,
+    # Smoothed, for at a sharp edge the rounding of a single pair decides whose error is larger.
+    kernel = Kernel("distance", smoothing=0.05)
+    compare_distances(kernel, view("causal", 20, 20), dim=dim, dtype=dtype,
                       spread=spread, heads=2)  # fmt: skip
 
 

@@ -10,12 +10,22 @@ from torch import nn
 from syncattn import _validation as check
 from syncattn._typing import Bool, Float, Tensor
 from syncattn.data.seeds import named_generator
-from syncattn.nn import FrustratedSynchronization, KuramotoAttention
+from syncattn.nn import (
+    FrustratedSynchronization,
+    KuramotoAttention,
+    OscillatorAttention,
+    SelectiveSynchronization,
+    SoftmaxAttention,
+)
 from syncattn.nn.heads import merge_heads, split_heads
 from syncattn.nn.phase_coupling import PhaseCoupling
 from syncattn.nn.synchrony import Synchrony
 
 __all__ = ["MixedBy", "Rule", "Silent", "fixed_rule", "identity_rule", "mean_rule"]
+
+
+WITH_VALUES = (SoftmaxAttention, SelectiveSynchronization, OscillatorAttention)
+"""Modules whose values and output projection stay; of others the stream itself is mixed."""
 
 
 class Rule(nn.Module):
@@ -108,7 +118,7 @@ class MixedBy(nn.Module):
         if isinstance(self.attention, PhaseCoupling):
             return self._pulled(hidden_states, weights, visibility)
         attention: Any = self.attention
-        if not hasattr(attention, "v_proj"):
+        if not isinstance(attention, WITH_VALUES):
             return (weights.mean(1) @ hidden_states).expand_as(hidden_states)
         value = split_heads(attention.v_proj(hidden_states), attention.num_heads)
         return attention.o_proj(merge_heads(weights @ value))

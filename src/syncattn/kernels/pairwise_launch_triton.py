@@ -394,6 +394,7 @@ def launch_columns(
             view.first, view.end, view.own, _interval_stride(pairs), view.column_first,
             view.column_end, view.place, *lists,
             pairs.row.shape[1], rows, columns, view.num_places, view.offset, panel, size,
-            pairs.scale, pairs.smoothing, pairs.edge_floor, PRECISE=pairs.row.dtype == torch.float32,
+            pairs.scale, pairs.smoothing, pairs.edge_floor,
+            PRECISE=pairs.row.dtype == torch.float32,
             POINTS=out[0] is not None, VALUES=out[1] is not None, **_options(pairs, tile),
         )  # fmt: skip

@@ -92,7 +92,7 @@ def pairs_of(
     edge_floor: float,
     pruned: bool,
 ) -> tuple[Pairs, Entries | None]:
-    """Returns the operands of the kernels, in leaves if pruned; the arguments are the operator's."""
+    """Returns the operands of the kernels, in leaves if pruned; arguments are the operator's."""
     _require(row, column, value, kind, power)
     visibility = Visibility(
         row.shape[2], column.shape[2], is_causal, key_mask, segment, None, exclude_self

@@ -143,8 +143,8 @@ def _backward(
     if min(row.numel(), column.numel(), value.numel()) == 0:
         return _six(found)
     with torch.autocast(row.device.type, enabled=False):
-        return _gradients(d_out, d_total, out, total, (needs_rows, needs_columns, needs_value), found,
-                          *operands)  # fmt: skip
+        needs = (needs_rows, needs_columns, needs_value)
+        return _gradients(d_out, d_total, out, total, needs, found, *operands)
 
 
 def _gradients(
