@@ -238,7 +238,7 @@ def test_distances_in_every_dtype(dim, dtype):
     # Smoothed, for at a sharp edge the rounding of a single pair decides whose error is larger.
     kernel = Kernel("distance", smoothing=0.05)
     compare_distances(kernel, view("causal", 20, 20), dim=dim, dtype=dtype,
-                      spread=spread, heads=2)  # fmt: skip
+                      spread=spread)  # fmt: skip
 
 
 @pytest.mark.parametrize("length", [70, pytest.param(300, marks=pytest.mark.slow)])

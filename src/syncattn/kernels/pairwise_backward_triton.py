@@ -59,14 +59,12 @@ def pair_row_gradients(
     if KIND == DISTANCE or KIND == SOFTMAX:
         g = shown_total(tl.load(threshold + group * rows + i, mask=ok, other=0.0), KIND)[:, None]
     left = load_tile(row, row_l, i, ok, D, BLOCK_D)
-    moved_left = left
     centre = tl.zeros((BLOCK_D,), tl.float32)
     if KIND == DISTANCE:
         scale = tl.load(stretch + head)
-        d_ = tl.arange(0, BLOCK_D)
-        first_row = row + (p * panel).to(tl.int64) * row_l
-        centre = finite(tl.load(first_row + d_, mask=d_ < D, other=0.0).to(tl.float32))
-        moved_left = widened(left, centre).to(tl.float32)
+        # What is subtracted everywhere must not be spoilt by one strange row.
+        many = tl.maximum(tl.sum(ok.to(tl.float32), 0), 1.0)
+        centre = finite(tl.sum(left.to(tl.float32), 0) / many)
     left_norm = squared_norms(row_norm, group * rows + i, ok, KIND, DIRECT)
     incoming = load_tile(d_out + batch * d_out_b + head * d_out_h, d_out_l, i, ok, DV, BLOCK_V)
     times = tl.load(factor + group * rows + i, mask=ok, other=0.0)
@@ -101,7 +99,9 @@ def pair_row_gradients(
             True, JOIN, DIRECT, D, DV, BLOCK_D, BLOCK_V, ROWS, COLUMNS,
         )  # fmt: skip
     if KIND == DISTANCE:
-        found = 2.0 * scale * (moved_left * weight[:, None] - found)
+        # Widened only now: in float32 it would have filled registers through both loops.
+        moved = widened(left, centre).to(tl.float32)
+        found = 2.0 * scale * (moved * weight[:, None] - found)
         tl.store(d_threshold + group * rows + i, by_threshold, mask=ok)
         tl.store(d_stretch + group * rows + i, by_stretch / scale, mask=ok)
     else:
@@ -175,14 +175,12 @@ def pair_column_gradients(
     if HAS_SEEN:
         here &= tl.load(seen + batch * places + at, mask=here, other=0) != 0
     left = load_tile(column, column_l, j, here, D, BLOCK_D)
-    moved_left = left
     centre = tl.zeros((BLOCK_D,), tl.float32)
     if KIND == DISTANCE:
         scale = tl.load(stretch + head)
         # Any point will do that no mask can hide: the mean of what is visible.
         many = tl.maximum(tl.sum(here.to(tl.float32), 0), 1.0)
         centre = tl.sum(left.to(tl.float32), 0) / many
-        moved_left = widened(left, centre).to(tl.float32)
     left_norm = squared_norms(column_norm, group * columns + j, here, KIND, DIRECT)
     held = load_tile(value + batch * value_b + head * value_h, value_l, j, here, DV, BLOCK_V)
     held = held.to(d_out.dtype.element_ty)
@@ -242,7 +240,8 @@ def pair_column_gradients(
         )  # fmt: skip
     if POINTS:
         if KIND == DISTANCE:
-            d_points = 2.0 * scale * (moved_left * weight[:, None] - d_points)
+            moved = widened(left, centre).to(tl.float32)
+            d_points = 2.0 * scale * (moved * weight[:, None] - d_points)
         else:
             d_points = d_points * scale
         store_tile(d_column + group * columns * D, D, j, exists, d_points, D, BLOCK_D)
