@@ -78,6 +78,11 @@ def train(arm: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Trains one model and returns what it reached."""
     torch.set_num_threads(1)
     words = load_words(options.text, vocabulary_size=options.vocabulary)
+    if len(words.valid) <= CONTEXT:
+        raise SystemExit(
+            f"The validation part must hold more than {CONTEXT} words; got {len(words.valid)}. "
+            f"Give a longer text."
+        )
     torch.manual_seed(seed)
     config = SyncAttnConfig(
         vocab_size=len(words.vocabulary), hidden_size=128, num_hidden_layers=2,

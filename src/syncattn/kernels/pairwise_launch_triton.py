@@ -222,7 +222,7 @@ def tile_of(pairs: Pairs, part: str) -> Tile:
             return Tile(128, 64, 4, 3)
         return Tile(128, 64, 8, 3) if widest <= 128 else Tile(64, 64, 8, 2)
     if widest <= 64:
-        return Tile(128, 64, 8, 2) if part == "rows" else Tile(64, 128, 8, 2)
+        return Tile(128, 64, 8, 2) if part == "rows" else Tile(64, 64, 8, 2)
     if widest <= 128:
         return Tile(64, 64, 8, 2)
     return Tile(64, 32, 8, 1) if part == "rows" else Tile(32, 64, 8, 1)
