@@ -9,7 +9,7 @@ ARMS = ("softmax", "selective", "oscillator-2", "oscillator", "kuramoto", "frust
 def panels(count, controls=()):
     rows = [arm if c is None else f"{arm}, {c}" for arm in ARMS for c in (None, *controls)]
     return {
-        f"task-{i}: a set (part, abcdef12), scale laptop: bits per byte": {
+        f"keywords-learned-{i}: speech-commands-v0.02-10-words (part, abcdef12): accuracy": {
             row: [0.9 + 0.001 * k + 0.01 * j for j in range(3)] for k, row in enumerate(rows)
         }
         for i in range(count)

@@ -71,7 +71,7 @@ def test_published_set_keeps_its_ceiling_and_its_overlap():
 def _files(folder, names):
     (folder / "linzen2016").mkdir()
     for name in names:
-        lines = [f"{'VBZ' if i % 2 else 'VBP'}\tthe keys to the cabinet {i}" for i in range(40)]
+        lines = [f"{'VBZ' if i % 2 else 'VBP'}\tthe keys to {name} {i}" for i in range(40)]
         (folder / "linzen2016" / f"numpred.{name}").write_text("\n".join(lines) + "\n")
 
 
@@ -81,8 +81,17 @@ def test_natural_sentences_are_split_in_order_and_grouped_by_attractors(tmp_path
     assert (data.train.size, data.valid.size, data.test.size) == (36, 4, 20)
     assert data.test.group.unique().tolist() == [1, 3]
     assert data.train.label[:2].tolist() == [1, 0]
-    assert data.train.place[0] == 5
+    assert data.train.place[0] == 4
     assert data.identity.extent == "part"
+
+
+def test_rows_that_are_tested_are_not_trained_on(tmp_path):
+    _files(tmp_path, ["val", "test.1"])
+    val, test = (tmp_path / "linzen2016" / f"numpred.{n}" for n in ("val", "test.1"))
+    test.write_text("".join(val.read_text().splitlines(keepends=True)[:5]))
+    data = load_agreement_natural(Lookup(folder=tmp_path))
+    assert (data.train.size, data.test.size) == (31, 5)
+    assert overlap(data.train.inputs, data.test.inputs) == 0
 
 
 def test_natural_sample_asks_for_the_number_of_the_subject(tmp_path):

@@ -17,12 +17,14 @@ def test_it_is_the_definition(scene):
     conforms(SHARP_OSCILLATOR, "triton", scene)
 
 
-@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("power", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_other_powers(power):
     conforms(_oscillator(power, "relu"), "triton", BY_NAME["packed-causal"])
 
 
-@pytest.mark.parametrize("dtype", DTYPES[1:])
+@pytest.mark.parametrize(
+    "dtype", [DTYPES[1], pytest.param(DTYPES[2], marks=pytest.mark.slow)], ids=["bf16", "fp16"]
+)
 def test_half_precision_is_as_exact_as_the_dense_form(dtype):
     conforms(OSCILLATOR, "triton", BY_NAME["causal"], dtype)
 

@@ -23,7 +23,9 @@ def test_it_is_the_definition(backend, scene):
 
 
 @pytest.mark.parametrize("backend", ["triton", "triton-pruned"])
-@pytest.mark.parametrize("dtype", DTYPES[1:])
+@pytest.mark.parametrize(
+    "dtype", [DTYPES[1], pytest.param(DTYPES[2], marks=pytest.mark.slow)], ids=["bf16", "fp16"]
+)
 def test_half_precision_is_as_exact_as_the_dense_form(backend, dtype):
     conforms(WINDOW_SELECTIVE, backend, BY_NAME["causal"], dtype)
 

@@ -38,7 +38,7 @@ def score_dots(panels: Mapping[str, Mapping[str, Sequence[float]]], *, title: st
     names = list(panels)
     bands = [names[i : i + columns] for i in range(0, len(names), columns)]
     heights = [_ROW * max(len(panels[name]) for name in band) for band in bands]
-    width = columns * (_PANEL + _LABELS) + 0.2
+    width = columns * (_PANEL + _LABELS) + 0.4
     figure = style.empty_figure(width, sum(heights) + len(bands) * (_TOP + _BOTTOM) + 0.4)
     figure.text(
         0.02, 1 - 0.2 / figure.get_figheight(), title, fontsize=style.TITLE_FONT, va="center"
@@ -75,5 +75,5 @@ def _panel(
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), list(rows), fontsize=style.SMALL_FONT)
     axes.tick_params(labelsize=style.SMALL_FONT)
-    axes.set_title("\n".join(style.caption_lines(name, _PANEL + 1.2)), fontsize=style.SMALL_FONT)
+    axes.set_title("\n".join(style.caption_lines(name, _PANEL)), fontsize=style.SMALL_FONT)
     axes.grid(axis="x", linewidth=0.3)

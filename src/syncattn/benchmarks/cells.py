@@ -147,7 +147,7 @@ def run_cell(cell: Cell) -> list[Record] | Trial:
     return records
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def prepared(task: str, lookup: Lookup, recipe: Recipe) -> Problem:
     """Returns a task with its data, kept for the next cell.
 

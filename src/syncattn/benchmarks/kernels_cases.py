@@ -224,7 +224,8 @@ def sparse(size: Size) -> Problem:
     """
     bits = min(max(1, round(math.log2(1 / size.live))), size.dim, 12)
     shape = (size.batch, size.heads, size.length)
-    cluster = torch.randint(2**bits, shape, device=size.device)
+    # Of one size, so that halving at medians parts them cleanly.
+    cluster = torch.rand(shape, device=size.device).argsort(-1) % 2**bits
     corner = (cluster[..., None] >> torch.arange(bits, device=size.device)) & 1
     centre = torch.zeros(*shape, size.dim, device=size.device)
     centre[..., :bits] = 8.0 * corner

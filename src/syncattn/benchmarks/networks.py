@@ -72,7 +72,8 @@ class Network(nn.Module):
         if batch.target.dim() > 1:
             return self.head(features)
         if batch.place is not None:
-            return self.head(features[torch.arange(len(features)), batch.place])
+            rows = torch.arange(len(features), device=features.device)
+            return self.head(features[rows, batch.place])
         if batch.mask is None:
             return self.head(features.mean(1))
         real = batch.mask[..., None]

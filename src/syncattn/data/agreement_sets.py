@@ -185,9 +185,10 @@ def load_agreement_natural(lookup: Lookup, *, most_test_rows: int = 1_000) -> La
         most_test_rows: Most rows of each number of attractors, the first ones.
 
     Returns:
-        The words before the verb, the last 48 of them; the groups are numbers of attractors, and
-        the first tenth of a group that is not tested on is unknown. A part of the set, because its
-        training file is published without a checksum. The sample is made of templates.
+        The words before the verb, the last 48 of them; rows that also stand in valid or test are
+        left out of train. The groups are numbers of attractors; those of train and valid are not
+        counted. A part of the set, because its training file is published without a checksum. The
+        sample is made of templates.
 
     Raises:
         MissingDataError: If it is nowhere and no sample may stand in.
@@ -229,11 +230,16 @@ def _natural(
         labels = [int(tag == "VBP") for tag, _ in rows]
         return _padded(ids, [len(row) - 1 for row in ids], labels, groups, _LONGEST)
 
-    splits = (
-        examples(train, [0] * len(train)),
+    held = (
         examples(valid, [0] * len(valid)),
         examples([row for row, _ in test], [group for _, group in test]),
     )
+    # Short beginnings recur in natural text: what is held out must not be learned by heart.
+    known = {tuple(row) for split in held for row in split.inputs.tolist()}
+    learned = examples(train, [0] * len(train))
+    new = [tuple(row) not in known for row in learned.inputs.tolist()]
+    train = [row for row, is_new in zip(train, new, strict=True) if is_new]
+    splits = (learned.part(torch.tensor(new).nonzero()[:, 0]), *held)
     text = ["\n".join(f"{tag} {' '.join(line)}" for tag, line in part).encode()
             for part in (train, valid, [row for row, _ in test])]  # fmt: skip
     identity = DataIdentity(
