@@ -183,3 +183,20 @@ def test_without_repulsion_amplitudes_stay_positive_and_all_learn():
     assert kernel.sign.min() >= 0
     with pytest.raises(ValueError, match="`sign`"):
         kernel.set(sign=-1)
+
+
+@pytest.mark.parametrize(
+    ("width", "coupled", "expected"),
+    [
+        (4, 0.5, [1, 0, 1, 0]),
+        (5, 0.5, [1, 0, 1, 0, 1]),
+        (4, 0.0, [0] * 4),
+        (4, 1.0, [1] * 4),
+        (1, 0.5, [1]),
+    ],
+)
+def test_a_share_of_the_coordinates_starts_coupled(width, coupled, expected):
+    kernel = CouplingKernel(2, 2, 2, width, amplitude=0.7, coupled=coupled)
+    first = kernel.signed_amplitude[:, :, 0]
+    assert torch.equal(first, 0.7 * torch.tensor(expected).expand_as(first).float())
+    assert not kernel.signed_amplitude[:, :, 1].any()

@@ -30,7 +30,9 @@ class TestKernelOfEachHead(ModuleLaws):
 
 
 def test_the_simplest_kernel_is_kuramoto_attention():
-    module = FrustratedSynchronization(8, 2, num_harmonics=1, num_delays=1, frustration=False)
+    module = FrustratedSynchronization(
+        8, 2, num_harmonics=1, num_delays=1, frustration=False, coupled=1.0
+    )
     kuramoto, phase = KuramotoAttention(8, 2), torch.randn(2, 5, 8)
     gates = {name: x for name, x in module.state_dict().items() if "gate" in name}
     kuramoto.load_state_dict(gates, strict=False)
@@ -40,7 +42,8 @@ def test_the_simplest_kernel_is_kuramoto_attention():
 def test_it_starts_at_the_token_and_its_successor_hardly_frustrated():
     kernel = FrustratedSynchronization(32, 2, num_harmonics=3, step_size=0.7).coupling_kernel
     assert kernel.amplitude.shape == (2, 2, 3, 16)
-    assert (kernel.amplitude[:, :, 0] == 0.7).all()
+    assert (kernel.amplitude[:, :, 0, ::2] == 0.7).all()
+    assert not kernel.amplitude[:, :, 0, 1::2].any()
     assert not kernel.amplitude[:, :, 1:].any()
     assert 0 < kernel.frustration.abs().max() < 0.2
 
@@ -49,6 +52,7 @@ ABLATIONS = [
     {}, {"num_delays": 1}, {"num_delays": 3}, {"delay_only": True}, {"frustration": False},
     {"num_harmonics": 1}, {"num_harmonics": 4}, {"exclude_self": False}, {"gate": "static"},
     {"per_coordinate": False}, {"drift_base": None}, {"drift_base": 100.0}, {"step_size": 0.1},
+    {"coupled": 1.0}, {"repulsion": False},
     {"sink": "fixed"}, {"sink": "learned"},
 ]  # fmt: skip
 
@@ -80,7 +84,7 @@ def test_ablations_change_what_they_say():
     assert not bare.coupling_kernel.frustration.any()
     late = FrustratedSynchronization(8, 2, delay_only=True).coupling_kernel
     assert not late.amplitude[:, 0].any()
-    assert (late.amplitude[:, 1, 0] == 1).all()
+    assert (late.amplitude[:, 1, 0, ::2] == 1).all()
     late.reset_parameters()
     assert not late.amplitude[:, 0].any()
 

@@ -48,6 +48,8 @@ class CouplingKernel(nn.Module):
         num_harmonics: :math:`M`.
         width: Coordinates of a head, or 1 for one kernel per head.
         amplitude: Initial amplitude of the first harmonics; the others start at 0.
+        coupled: Share of the coordinates, evenly spread, that start with it; the rest start at 0
+            and keep the token's own phase. A kernel of width 1 starts coupled.
         learn_frustration: False fixes all frustration angles at 0.
         delay_only: Fix the amplitudes of delay 0 at 0.
         repulsion: Whether amplitudes may be negative; False keeps them at least 0, and starts
@@ -71,6 +73,7 @@ class CouplingKernel(nn.Module):
         width: int = 1,
         *,
         amplitude: float = 1.0,
+        coupled: float = 1.0,
         learn_frustration: bool = True,
         delay_only: bool = False,
         repulsion: bool = True,
@@ -82,8 +85,10 @@ class CouplingKernel(nn.Module):
         check.require_integer(num_harmonics, "num_harmonics", minimum=1)
         check.require_integer(width, "width", minimum=1)
         check.require_number(amplitude, "amplitude", minimum=0.0)
+        check.require_number(coupled, "coupled", minimum=0.0, maximum=1.0)
         shape = (num_heads, num_delays, num_harmonics, width)
         self.initial_amplitude = amplitude
+        self.coupled = coupled
         self.learn_frustration = learn_frustration
         self.delay_only = delay_only
         self.repulsion = repulsion
@@ -110,10 +115,10 @@ class CouplingKernel(nn.Module):
         return self.raw_amplitude.shape[2]
 
     def reset_parameters(self) -> None:
-        """Starts at Kuramoto coupling to the token and its successor, hardly frustrated."""
+        """Starts at Kuramoto coupling to tokens and their successors, hardly frustrated."""
         with torch.no_grad():
             self.raw_amplitude.fill_(0.0 if self.repulsion else 0.02)
-            self.raw_amplitude[:, :, 0] = self.initial_amplitude
+            self.raw_amplitude[:, :, 0] = self._initial()
             if self.raw_frustration is not None:
                 self.raw_frustration.normal_(std=0.02)
             for buffer in self.buffers(recurse=False):
@@ -122,6 +127,12 @@ class CouplingKernel(nn.Module):
                 self.frustration_frozen.fill_(True)
             if self.delay_only:
                 self.amplitude_frozen[:, 0] = True
+
+    def _initial(self) -> Tensor:
+        width = self.raw_amplitude.shape[-1]
+        place = torch.arange(width + 1, dtype=torch.float64, device=self.raw_amplitude.device)
+        joins = torch.ceil(place * self.coupled).diff() if width > 1 else place[1:]
+        return self.initial_amplitude * joins.to(self.raw_amplitude.dtype)
 
     @property
     def signed_amplitude(self) -> Coefficients:

@@ -30,6 +30,8 @@ class FrustratedSynchronization(PhaseCoupling):
         per_coordinate: One kernel per coordinate, or one per head.
         frustration: Whether static angles are learned; False fixes them at 0.
         step_size: Initial amplitude of the first harmonics.
+        coupled: Share of a head's coordinates, evenly spread, that start coupled; the others keep
+            the token's own phase until they learn otherwise. Needs `per_coordinate`.
         gate: See `PhaseCoupling`.
         drift_base: See `PhaseCoupling`.
         exclude_self: See `PhaseCoupling`. A visible self takes the dense way when there is a
@@ -56,6 +58,7 @@ class FrustratedSynchronization(PhaseCoupling):
         per_coordinate: bool = True,
         frustration: bool = True,
         step_size: float = 1.0,
+        coupled: float = 0.5,
         gate: str = "query-key",
         drift_base: float | None = 1_000.0,
         exclude_self: bool = True,
@@ -72,12 +75,12 @@ class FrustratedSynchronization(PhaseCoupling):
             )
         self.coupling_kernel = CouplingKernel(
             num_heads, num_delays, num_harmonics, hidden_size // num_heads if per_coordinate else 1,
-            amplitude=step_size, learn_frustration=frustration, delay_only=delay_only,
-            repulsion=repulsion,
+            amplitude=step_size, coupled=coupled, repulsion=repulsion,
+            learn_frustration=frustration, delay_only=delay_only,
         )  # fmt: skip
 
     def reset_parameters(self) -> None:
-        """Starts at Kuramoto coupling to the token and to its successor, hardly frustrated."""
+        """Starts at Kuramoto coupling of some coordinates to tokens and successors."""
         super().reset_parameters()
         self.coupling_kernel.reset_parameters()
 
