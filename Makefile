@@ -18,13 +18,14 @@ DEMO := runs/demo
 # Two workers with one thread each: threads of one process waiting for another's cost more.
 WORKERS ?= 2
 
-.PHONY: help demo test test-slow test-oldest lint format clean
+.PHONY: help demo test test-slow test-oldest smoke lint format clean
 
 help:
 	@echo "make demo    train five mechanisms on the source of Python, about five minutes"
 	@echo "make test    run the tests"
 	@echo "make test-slow    those that take longer: several processes, other tools, long runs"
 	@echo "make test-oldest  models, operators and training on the oldest supported versions"
+	@echo "make smoke   every task and mechanism of the benchmark once"
 	@echo "make lint    ruff, pyright, import-linter"
 	@echo "make format  rewrite the code in the house style"
 	@echo "make clean   remove the virtual environment and the demo's run"
@@ -46,6 +47,10 @@ test-oldest:
 		$(filter-out import-linter%,$(TEST_TOOLS))
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -q -n $(WORKERS) \
 		tests/models tests/functional tests/training
+
+smoke: $(VENV)/.package
+	rm -rf runs/benchmark/smoke
+	OMP_NUM_THREADS=1 $(BIN)/syncattn benchmark run --preset smoke --workers $(WORKERS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff format --check .

@@ -65,9 +65,7 @@ def config_of(name: str, options: argparse.Namespace) -> SyncAttnConfig:
         "num_attention_heads": options.heads,
     }
     goal = count_parameters(
-        SyncAttnConfig(
-            mechanism="softmax", intermediate_size=8 * options.hidden_size // 3, **shape
-        )
+        SyncAttnConfig(mechanism="softmax", intermediate_size=8 * options.hidden_size // 3, **shape)
     )
     arm = arm_of(name)
     if arm.feedforward == "none":
@@ -184,7 +182,9 @@ def main() -> None:
     options = parser.parse_args()
     done = finish(train, options)
     base = [r["valid"] for r in done if r["arm"] == "softmax"]
-    print(f"\n{'arm':18} {'parameters':>10} {'rate':>7} {'valid':>16} {'test':>8} {'to softmax':>11}")
+    print(
+        f"\n{'arm':18} {'parameters':>10} {'rate':>7} {'valid':>16} {'test':>8} {'to softmax':>11}"
+    )
     for name in options.arms:
         mine = [r for r in done if r["arm"] == name]
         valid = [float(r["valid"]) for r in mine]

@@ -21,8 +21,8 @@ from timing import extra_megabytes, without_gradient
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from syncattn._masks import Visibility
 from syncattn import fuse
+from syncattn._masks import Visibility
 from syncattn.kernels.selective_synchronization import selective_synchronization
 from syncattn.kernels.selective_synchronization_tiles import Method, planned_pairs
 

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+import torch.utils._device
 
 if not torch.cuda.is_available():
     # Triton reads it when it is first imported: without a device its kernels are interpreted.
@@ -60,6 +61,8 @@ def _nan_filled(create):
     return wrapper
 
 
+# What `torch.device` as a context redirects is looked up once: before the traps take the names.
+torch.utils._device._device_constructors()
 TRAPS = {name: _nan_filled(getattr(torch, name)) for name in ("empty", "empty_like")}
 
 

@@ -224,7 +224,11 @@ def test_workers_and_ray_count_every_run_once(tmp_path, where):
     if "ray" in where:
         pytest.importorskip("ray")
     grid = entry(arms=("softmax", "frustrated"), rates=(1e-3, 3e-3), seeds=(0, 1))
-    result, _ = run(tmp_path, grid, **where)
-    told = sorted((r.arm, r.seed) for r in result.records)
-    assert told == [("frustrated", 0), ("frustrated", 1), ("softmax", 0), ("softmax", 1)]
+    result, _ = run(tmp_path / "there", grid, **where)
+    told = sorted((r.arm, r.seed, r.test_score) for r in result.records)
+    assert [row[:2] for row in told] == [
+        ("frustrated", 0), ("frustrated", 1), ("softmax", 0), ("softmax", 1)
+    ]  # fmt: skip
     assert not result.problems
+    here, _ = run(tmp_path / "here", grid)
+    assert sorted((r.arm, r.seed, r.test_score) for r in here.records) == told

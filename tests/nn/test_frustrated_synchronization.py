@@ -30,9 +30,7 @@ class TestKernelOfEachHead(ModuleLaws):
 
 
 def test_the_simplest_kernel_is_kuramoto_attention():
-    module = FrustratedSynchronization(
-        8, 2, num_harmonics=1, num_delays=1, frustration=False, coupled=1.0
-    )
+    module = FrustratedSynchronization(8, 2, num_harmonics=1, num_delays=1, frustration=False)
     kuramoto, phase = KuramotoAttention(8, 2), torch.randn(2, 5, 8)
     gates = {name: x for name, x in module.state_dict().items() if "gate" in name}
     kuramoto.load_state_dict(gates, strict=False)

@@ -29,7 +29,7 @@ def test_whole_turns_change_nothing():
 
 
 def test_the_step_scales_the_increment():
-    module, phase = KuramotoAttention(8, 2), torch.randn(2, 5, 8)
+    module, phase = KuramotoAttention(8, 2, coupled=1.0), torch.randn(2, 5, 8)
     whole = module(phase)
     with torch.no_grad():
         module.step_size[1] = 0.5
@@ -40,9 +40,12 @@ def test_the_step_scales_the_increment():
 
 def test_the_initial_step_is_kept_by_a_reset():
     module = KuramotoAttention(8, 2, step_size=0.25)
-    assert (module.step_size == 0.25).all()
+    expected = torch.tensor([0.25, 0.0, 0.25, 0.0]).expand(2, 1, 4)
+    assert torch.equal(module.step_size, expected)
+    torch.nn.init.zeros_(module.step_size)
     module.reset_parameters()
-    assert (module.step_size == 0.25).all()
+    assert torch.equal(module.step_size, expected)
+    assert (KuramotoAttention(8, 2, coupled=1.0).step_size == 1.0).all()
 
 
 @pytest.mark.parametrize("options", [{}, {"gate": "static", "sink": "learned"}])

@@ -23,6 +23,7 @@ from syncattn.benchmarks.commands_tables import (
 )
 from syncattn.benchmarks.controls import CONTROLS
 from syncattn.benchmarks.grid import Entry, Grid, GridResult, Settings
+from syncattn.benchmarks.kernels import KernelsConfig, run_kernels
 from syncattn.benchmarks.leaks import Finding, check_arm, check_data
 from syncattn.benchmarks.presets import entries_of, preset_entries
 from syncattn.benchmarks.score_text import print_scores
@@ -145,6 +146,7 @@ class BenchmarkConfig:
         | Annotated[RunConfig, tyro.conf.subcommand("run")]
         | Annotated[TableConfig, tyro.conf.subcommand("table")]
         | Annotated[CompareConfig, tyro.conf.subcommand("compare")]
+        | Annotated[KernelsConfig, tyro.conf.subcommand("kernels")]
     ) = field(default_factory=ListConfig)
     """What to do."""
 
@@ -170,6 +172,10 @@ def run_benchmark(config: BenchmarkConfig) -> int:
         return _run(action, console)
     if isinstance(action, TableConfig):
         return rebuild_tables(action, console)
+    if isinstance(action, KernelsConfig):
+        written = ", ".join(str(path) for path in run_kernels(action))
+        console.print(f"Written: {written}", highlight=False, soft_wrap=True)
+        return 0
     return compare_runs(action, console)
 
 

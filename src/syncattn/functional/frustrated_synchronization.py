@@ -101,9 +101,7 @@ def frustrated_synchronization(
     if chosen == "triton":
         from syncattn.kernels import frustrated_synchronization_triton as triton
 
-        out = triton.frustrated_synchronization(
-            score, amplitude, alpha, feature_dtype(query_phase)
-        )
+        out = triton.frustrated_synchronization(score, amplitude, alpha, feature_dtype(query_phase))
         return out.to(query_phase.dtype)
     reach = visibility._replace(exclude_self=False).dense(score.query_phase.device)
     if reach is not None:

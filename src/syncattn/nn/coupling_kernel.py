@@ -35,6 +35,23 @@ class Coefficient(NamedTuple):
         return torch.polar(self.amplitude, self.frustration) * self.sign
 
 
+def coupled_coordinates(like: Tensor, share: float) -> Float[Tensor, " width"]:
+    """Returns 1 for the coordinates of a head that start coupled, evenly spread, and 0 for others.
+
+    A coordinate without coupling keeps the token's own phase while the others take up what the
+    token attends to: with all of them coupled a token forgets itself.
+
+    Args:
+        like: A tensor whose last axis are the coordinates; a single one stands for all.
+        share: Share of the coordinates, from 0 to 1.
+    """
+    width = like.shape[-1]
+    if width == 1:
+        return torch.ones_like(like[..., :1].flatten()[:1])
+    place = torch.arange(width + 1, dtype=torch.float64, device=like.device)
+    return torch.ceil(place * share).diff().to(like.dtype)
+
+
 class CouplingKernel(nn.Module):
     r"""The complex kernel :math:`\kappa_{sm} = a_{sm} e^{i\alpha_{sm}}` of each head.
 
@@ -118,7 +135,9 @@ class CouplingKernel(nn.Module):
         """Starts at Kuramoto coupling to tokens and their successors, hardly frustrated."""
         with torch.no_grad():
             self.raw_amplitude.fill_(0.0 if self.repulsion else 0.02)
-            self.raw_amplitude[:, :, 0] = self._initial()
+            self.raw_amplitude[:, :, 0] = self.initial_amplitude * coupled_coordinates(
+                self.raw_amplitude, self.coupled
+            )
             if self.raw_frustration is not None:
                 self.raw_frustration.normal_(std=0.02)
             for buffer in self.buffers(recurse=False):
@@ -127,12 +146,6 @@ class CouplingKernel(nn.Module):
                 self.frustration_frozen.fill_(True)
             if self.delay_only:
                 self.amplitude_frozen[:, 0] = True
-
-    def _initial(self) -> Tensor:
-        width = self.raw_amplitude.shape[-1]
-        place = torch.arange(width + 1, dtype=torch.float64, device=self.raw_amplitude.device)
-        joins = torch.ceil(place * self.coupled).diff() if width > 1 else place[1:]
-        return self.initial_amplitude * joins.to(self.raw_amplitude.dtype)
 
     @property
     def signed_amplitude(self) -> Coefficients:

@@ -10,6 +10,7 @@ from torch import nn
 from syncattn import _validation as check
 from syncattn._typing import Tensor
 from syncattn.functional import PhaseState, kuramoto_attention, kuramoto_attention_step
+from syncattn.nn.coupling_kernel import coupled_coordinates
 from syncattn.nn.decay import without_decay
 from syncattn.nn.phase_coupling import PhaseCoupling
 
@@ -18,13 +19,15 @@ class KuramotoAttention(PhaseCoupling):
     r"""Tokens as phases on a torus: gated cosine scores couple them, sines move them.
 
     The state of a token is its phase; there is no value and no output projection, only the step
-    :math:`\eta` of each head: :math:`\theta_t \leftarrow \theta_t + \eta \sum_u A_{tu}
+    :math:`\eta` of each coordinate: :math:`\theta_t \leftarrow \theta_t + \eta \sum_u A_{tu}
     \sin(\theta_u - \theta_t)`.
 
     Args:
         hidden_size: Number of phases of a token.
         num_heads: Number of heads; divides `hidden_size`.
-        step_size: Initial step of every head.
+        step_size: Initial step of the coordinates that start coupled.
+        coupled: Share of a head's coordinates, evenly spread, that start with it; the others start
+            at 0 and keep the token's own phase. 1 is the published layer.
         gate: See `PhaseCoupling`.
         drift_base: See `PhaseCoupling`.
         exclude_self: See `PhaseCoupling`.
@@ -40,6 +43,7 @@ class KuramotoAttention(PhaseCoupling):
         num_heads: int,
         *,
         step_size: float = 1.0,
+        coupled: float = 0.5,
         gate: str = "query-key",
         drift_base: float | None = 1_000.0,
         exclude_self: bool = True,
@@ -50,14 +54,21 @@ class KuramotoAttention(PhaseCoupling):
             sink=sink,
         )  # fmt: skip
         check.require_number(step_size, "step_size")
+        check.require_number(coupled, "coupled", minimum=0.0, maximum=1.0)
         self.initial_step_size = step_size
-        self.step_size = without_decay(nn.Parameter(torch.full((num_heads, 1, 1), step_size)))
+        self.coupled = coupled
+        self.step_size = without_decay(
+            nn.Parameter(torch.empty(num_heads, 1, hidden_size // num_heads))
+        )
+        self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Starts with open gates and the initial step."""
         super().reset_parameters()
         with torch.no_grad():
-            self.step_size.fill_(self.initial_step_size)
+            self.step_size.copy_(
+                self.initial_step_size * coupled_coordinates(self.step_size, self.coupled)
+            )
 
     def couple(
         self, theta: Tensor, query_gate: Tensor, key_gate: Tensor, **visibility: Any
