@@ -73,10 +73,12 @@ def test_named_numbers_are_those_that_were_set():
 
 
 def test_kuramoto_attention_has_a_sine_of_the_size_of_its_step():
-    layer = KuramotoAttention(8, 2, step_size=0.5)
+    layer = KuramotoAttention(8, 2, step_size=0.5, coupled=1.0)
     found = coupling_functions(layer)
     assert_same(found.pull, (0.5 * found.phase_difference.sin()).expand(2, 1, -1), 1e-7)
     assert not found.sakaguchi_angle.any()
+    half = coupling_functions(KuramotoAttention(8, 2, step_size=0.5))
+    assert_same(half.pull, 0.5 * found.pull, 1e-7)
 
 
 def test_other_layers_are_refused():

@@ -39,7 +39,7 @@ def test_coupling_curves_are_readable(heads, options):
 
 
 def test_a_curve_is_drawn_where_it_is():
-    layer = KuramotoAttention(8, 2, step_size=0.5)
+    layer = KuramotoAttention(8, 2, step_size=0.5, coupled=1.0)
     figure = coupling_curves(coupling_functions(layer))
     (line,) = [x for x in figure.axes[1].lines if len(x.get_xdata()) > 2]
     np.testing.assert_allclose(line.get_ydata(), 0.5 * np.sin(line.get_xdata()), atol=1e-7)

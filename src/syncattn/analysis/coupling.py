@@ -250,7 +250,7 @@ def _kernel(layer: object) -> Complex[Tensor, "heads delays harmonics width"]:
         amplitude, angle = layer.signed_amplitude.double().cpu(), layer.frustration.double().cpu()
         return torch.complex(amplitude * angle.cos(), amplitude * angle.sin())
     if isinstance(layer, KuramotoAttention):
-        step = layer.step_size.double().cpu().reshape(-1, 1, 1, 1)
+        step = layer.step_size.double().cpu()[:, None]
         return torch.complex(step, torch.zeros_like(step))
     raise TypeError(
         f"`layer` must be a FrustratedSynchronization, KuramotoAttention or CouplingKernel; got "

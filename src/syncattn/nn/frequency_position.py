@@ -45,7 +45,6 @@ class FrequencyPosition(nn.Module):
         max_positions: int | None = None,
     ) -> None:
         super().__init__()
-        without_decay(self)
         check.require_choice(kind, "position", POSITIONS)
         self.kind = kind
         self.window = window
@@ -62,6 +61,8 @@ class FrequencyPosition(nn.Module):
         else:
             width = frequency_dim if kind == "drift" else 1
             self.rate = nn.Parameter(torch.empty(num_heads, width))
+        for parameter in self.parameters():
+            without_decay(parameter)
 
     def reset_parameters(self, cutoff: float, std: Float[Tensor, " heads"]) -> None:
         """Draws the rates for the window, or the table with the spread of the frequencies.
