@@ -61,8 +61,9 @@ class FrequencyPosition(nn.Module):
         else:
             width = frequency_dim if kind == "drift" else 1
             self.rate = nn.Parameter(torch.empty(num_heads, width))
-        for parameter in self.parameters():
-            without_decay(parameter)
+        # A copy loses the marks of parameters, but not those of modules.
+        for learned in (self, *self.parameters()):
+            without_decay(learned)
 
     def reset_parameters(self, cutoff: float, std: Float[Tensor, " heads"]) -> None:
         """Draws the rates for the window, or the table with the spread of the frequencies.
