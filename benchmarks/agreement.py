@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, scaled_dot_product_attention
 
-from runs import add_runs, finish
+from runs import add_runs, descend, finish
 from syncattn.data import AgreementSplit, AgreementTask
 from syncattn.nn import OscillatorAttention
 from syncattn.nn.heads import merge_heads, split_heads
@@ -120,10 +120,7 @@ def train(arm: str, seed: int, options: argparse.Namespace) -> dict[str, float |
         for index in torch.randperm(40_000, generator=order).split(BATCH):
             batch = part(training, index)
             loss = binary_cross_entropy_with_logits(model(batch), batch.label.float())
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
+            descend(model, optimizer, loss)
             schedule.step()
     every, hard = accuracy(model, validation)
     seconds = round(time.perf_counter() - start)

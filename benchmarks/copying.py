@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from runs import descend
 from syncattn.data import CopyingTask, copying_accuracy
 from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM
 
@@ -65,10 +66,7 @@ def run(
     for step in range(options.steps):
         batch = task.batch(options.batch_size, seed=seed, step=step)
         output: Any = model(input_ids=batch.input_ids, labels=batch.labels)
-        optimizer.zero_grad()
-        output.loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        descend(model, optimizer, output.loss)
         schedule.step()
         if solved is None and copying_accuracy(output.logits.detach(), batch) > 0.99:
             solved = step + 1

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from runs import add_runs, finish, written
+from runs import add_runs, descend, finish, written
 from syncattn import fuse
 from syncattn.analysis.copy_depth import loss_by_copy_depth, token_losses
 from syncattn.benchmarks.arms import Arm, count_parameters, matched_config
@@ -118,10 +118,7 @@ def fit(
         )
         logits = model(input_ids=batch[:, :-1]).logits
         loss = cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        descend(model, optimizer, loss)
     return model
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from runs import add_runs, finish
+from runs import add_runs, descend, finish
 from syncattn.data import load_words
 from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM
 from syncattn.training.setup import parameter_groups
@@ -103,10 +103,7 @@ def train(arm: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         batch = words.train[at + torch.arange(CONTEXT + 1)]
         logits = model(input_ids=batch[:, :-1]).logits
         loss = cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        descend(model, optimizer, loss)
     return {
         "arm": arm,
         "seed": seed,

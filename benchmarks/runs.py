@@ -10,6 +10,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 Record = dict[str, Any]
 
 
@@ -43,3 +46,11 @@ def finish(
                 with options.records.open("a") as file:
                     file.write(json.dumps(record) + "\n")
     return done
+
+
+def descend(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """Takes one step down the gradient, clipped to norm 1."""
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()

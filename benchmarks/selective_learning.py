@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from runs import descend
 from syncattn.nn import OscillatorySynchronizationNetwork
 
 LENGTH, VOCABULARY, BATCH, HEADS, LAYERS = 32, 32, 32, 8, 2
@@ -51,10 +52,7 @@ def train(variant: str, hidden_size: int, seed: int, steps: int) -> float:
     for step in range(1, steps + 1):
         tokens, label = draw(BATCH, generator)
         loss = cross_entropy(model(tokens)[..., :2].flatten(0, 1), label.flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        descend(model, optimizer, loss)
         if step % 50 == 0 or step == steps:
             print(
                 f"  {variant} D={hidden_size} seed {seed} step {step}/{steps} "

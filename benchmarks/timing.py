@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from syncattn.benchmarks.kernels_clock import peak_bytes
+
 Clock = Callable[[], float]
 
 
@@ -39,24 +41,7 @@ def without_gradient(function: Callable[[], object]) -> Callable[[], object]:
 
 def extra_megabytes(function: Callable[[], object]) -> float:
     """Returns by how much a call raises the memory of the process while it runs, from Linux."""
-    try:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
-    except OSError:
-        return float("nan")
-    before = _status("VmRSS")
-    function()
-    return (_status("VmHWM") - before) / 1e6
-
-
-def _status(field: str) -> int:
-    """Returns a field of the process's status in bytes; 0 where there is none."""
-    try:
-        with open("/proc/self/status") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        return int(lines[field].split()[0]) * 1024
-    except (OSError, KeyError):
-        return 0
+    return peak_bytes(function, torch.device("cpu")) / 1e6
 
 
 def add_clock(parser: argparse.ArgumentParser, *, threads: int = 2) -> None:

@@ -12,15 +12,6 @@ from tests.kernels.test_selective_synchronization import operands, oracle, resul
 from tests.tolerance import assert_as_exact, error
 
 
-@pytest.fixture
-def compiled():
-    if passes.shutil.which("cc") is None:
-        pytest.skip("no C compiler here")
-    assert fuse()
-    yield
-    assert not fuse(False)
-
-
 def run(tensors, visibility, method, **rules):
     return results(
         lambda *x: selective_synchronization(*x, visibility=visibility, method=method, **rules),

@@ -4,19 +4,9 @@ import pytest
 import torch
 
 from syncattn import functional
-from syncattn.kernels import compiled as passes
 from syncattn.kernels import phase_passes
 from syncattn.kernels.compiled import fuse
 from tests.tolerance import assert_as_exact
-
-
-@pytest.fixture
-def on():
-    if passes.shutil.which("cc") is None:
-        pytest.skip("no C compiler here")
-    assert fuse()
-    yield
-    fuse(False)
 
 
 def draws(batch, heads, length, dim, delays, harmonics, width, mask):
@@ -48,7 +38,7 @@ def results(tensors, heads, dtype, **rules):
 @pytest.mark.parametrize("mask", [None, "left", "right"])
 @pytest.mark.parametrize(("delays", "harmonics", "width"), [(1, 1, 5), (2, 1, 1), (2, 3, 5)])
 @pytest.mark.parametrize("length", [2, 40])
-def test_errs_no_more_than_the_operations(on, length, delays, harmonics, width, mask, rule):
+def test_errs_no_more_than_the_operations(compiled, length, delays, harmonics, width, mask, rule):
     tensors, key_mask = draws(2, 3, length, 5, delays, harmonics, width, mask)
     rules = {
         "is_causal": rule == "strict", "exclude_self": rule != "everybody", "key_mask": key_mask
@@ -62,7 +52,7 @@ def test_errs_no_more_than_the_operations(on, length, delays, harmonics, width, 
         assert_as_exact(got, true, other, factor=4.0)
 
 
-def test_kuramoto_attention_is_the_kernel_of_one(on, monkeypatch):
+def test_kuramoto_attention_is_the_kernel_of_one(compiled, monkeypatch):
     used = []
     whole = phase_passes.run
     monkeypatch.setattr(
@@ -76,7 +66,7 @@ def test_kuramoto_attention_is_the_kernel_of_one(on, monkeypatch):
     torch.testing.assert_close(fast, plain)
 
 
-def test_what_the_passes_do_not_know_goes_the_other_way(on, monkeypatch):
+def test_what_the_passes_do_not_know_goes_the_other_way(compiled, monkeypatch):
     def refuse(name, call):
         raise AssertionError(f"{name} was called")
 
@@ -89,7 +79,7 @@ def test_what_the_passes_do_not_know_goes_the_other_way(on, monkeypatch):
     functional.kuramoto_attention(phase[:, :, :1], phase[:, :, :1], is_causal=True)
 
 
-def test_packed_sequences_do_not_meet(on):
+def test_packed_sequences_do_not_meet(compiled):
     phase = torch.randn(1, 2, 12, 8)
     kernel = torch.randn(2, 2, 1, 2, 8)
     ends = torch.tensor([0, 5, 12])

@@ -7,9 +7,8 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from rich.console import Console
 from syncattn import _validation as check
 from syncattn.analysis import learning_curves, save_figure
 from syncattn.benchmarks.arms import ARMS, count_parameters, matched_config
+from syncattn.benchmarks.executors import worker_pool
 from syncattn.benchmarks.job import Job, run_job
 from syncattn.benchmarks.records import Record, append_record, read_records
 from syncattn.benchmarks.tables import print_table, summary_table, to_csv, to_markdown
@@ -311,12 +311,7 @@ def _run(jobs: list[Job], workers: int) -> Iterator[Record]:
     if workers == 1:
         yield from map(run_job, jobs)
         return
-    # Threads of one process would wait for the other's at every small product.
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads,
-        initargs=(threads,),
-    ) as pool:  # fmt: skip
+    with worker_pool(workers) as pool:
         # The mechanisms stand in order of cost: the longest first leaves no core idle at the end.
         futures = [pool.submit(run_job, job) for job in reversed(jobs)]
         try:

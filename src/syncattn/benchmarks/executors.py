@@ -83,7 +83,7 @@ def _together(
 ) -> Iterator[Outcome]:
     """Yields outcomes until all is done or a process dies; what was running then is a suspect."""
     running: dict[Future[Any], Any] = {}
-    pool = _pool(workers)
+    pool = worker_pool(workers)
     try:
         while True:
             while waiting and len(running) < workers and _in_time(deadline):
@@ -111,7 +111,7 @@ def _alone(run: Run, cell: Any) -> Outcome:
     """Returns the outcome of a cell that was running when a process died."""
     error: BaseException | None = None
     for _ in range(ATTEMPTS - 1):
-        with _pool(1) as pool:
+        with worker_pool(1) as pool:
             future = pool.submit(run, cell)
             error = future.exception()
             if not isinstance(error, BrokenProcessPool):
@@ -179,7 +179,12 @@ def _guarded(run: Run, cell: Any) -> tuple[Any, BaseException | None]:
         return None, RuntimeError(f"{type(error).__name__}: {error}")
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
+def worker_pool(workers: int) -> ProcessPoolExecutor:
+    """Returns a pool of processes that share the cores.
+
+    Args:
+        workers: How many processes.
+    """
     # Threads of one process would wait for the other's at every small product.
     threads = max(1, (os.cpu_count() or 1) // workers)
     return ProcessPoolExecutor(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 import time
@@ -358,11 +357,6 @@ class Grid:
     def _trouble(self, sentence: str) -> None:
         self.problems.append(sentence)
         self.say(f"! {sentence}")
-
-
-def default_workers() -> int:
-    """Returns one worker per core."""
-    return os.cpu_count() or 1
 
 
 def _best(tried: Sequence[tuple[float, float | None]], task: Task) -> float:

@@ -8,10 +8,9 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from syncattn._masks import Visibility
 from syncattn._typing import Tensor
 from syncattn.kernels.phase_passes import couple_compiled, fits_compiled
-from syncattn.kernels.scaled_dot_product import attend, widths
+from syncattn.kernels.scaled_dot_product import attend, masked_softmax, widths
 from syncattn.kernels.score import Score
 
 # Some hundred kilobytes of float32 stay in cache, where a pass costs less than half of what it does
@@ -95,11 +94,7 @@ def dense_weights(score: Score) -> Tensor:
             logits = torch.where(mask, logits, -torch.inf)
         sink = score.sink[:, None, None].expand_as(logits[..., :1])
         return torch.cat([sink, logits], -1).softmax(-1)[..., 1:]
-    if mask is None:
-        return logits.softmax(-1)
-    some = mask.any(-1, keepdim=True)
-    weights = torch.where(mask | ~some, logits, -torch.inf).softmax(-1)
-    return torch.where(mask, weights, 0.0)
+    return masked_softmax(logits, mask)
 
 
 def couple(
@@ -225,19 +220,10 @@ def _widths(score: Score, value_width: int) -> tuple[int, int]:
     """Returns the widths of queries and keys, and of values, that attention is called with."""
     width = 2 * score.key_phase.shape[-1]
     if score.sink is None:
-        return widths(width, value_width, _less(score) or score.visibility, score.key_phase.device)
+        return widths(width, value_width, score.less or score.visibility, score.key_phase.device)
     # One column more for the sink: up to what accelerators load at once.
     width = 8 * -(-max(width + 1, value_width) // 8)
     return width, width
-
-
-def _less(score: Score) -> Visibility | None:
-    """Returns strictly before t among t's own row as what it is one row up: plain causality."""
-    seen = score.visibility
-    square = seen.num_queries == seen.num_keys > 1
-    if not (square and score.ordered and seen.exclude_self and score.sink is None):
-        return None
-    return Visibility(seen.num_queries - 1, seen.num_keys - 1, is_causal=True)
 
 
 def _joined(
@@ -284,7 +270,7 @@ def _attended(score: Score, query: Tensor, key: Tensor, value: Tensor) -> tuple[
     strict = score.ordered and seen.exclude_self
     square = several and seen.num_queries == seen.num_keys
     if score.sink is None:
-        less = _less(score)
+        less = score.less
         if less is None:
             return attend(query, key, value, scale=score.scale, visibility=seen), 0
         query, key, value = query[..., 1:, :], key[..., :-1, :], value[..., :-1, :]

@@ -10,7 +10,7 @@ from syncattn._masks import Visibility
 from syncattn._typing import Float, Tensor
 from syncattn.kernels.growth import appended
 from syncattn.kernels.kuramoto_attention import WHOLE, Fold, Unfold, encode
-from syncattn.kernels.scaled_dot_product import attend
+from syncattn.kernels.scaled_dot_product import attend, masked_softmax
 from syncattn.kernels.score import Score
 
 __all__ = ["FEW", "Past", "continued", "remembered"]
@@ -92,10 +92,4 @@ def _mean(
     seen = Visibility(new, before, is_causal=new > 1, key_mask=mask)
     if new > FEW:
         return attend(query, key, value, scale=scale, visibility=seen)
-    logits = scale * (query @ key.mT)
-    visible = seen.dense(query.device)
-    if visible is None:
-        return logits.softmax(-1) @ value
-    some = visible.any(-1, keepdim=True)
-    weights = torch.where(visible | ~some, logits, -torch.inf).softmax(-1)
-    return torch.where(visible, weights, 0.0) @ value
+    return masked_softmax(scale * (query @ key.mT), seen.dense(query.device)) @ value

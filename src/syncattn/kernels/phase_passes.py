@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
-from syncattn._masks import Visibility
 from syncattn._typing import Float, Tensor
 from syncattn.kernels.compiled import run, takes
 from syncattn.kernels.scaled_dot_product import attend, widths
@@ -192,26 +191,24 @@ def couple_compiled(score: Score, real: Kernel, imaginary: Kernel) -> Tensor:
     Returns:
         The phase increment.
     """
-    phase, seen = _aligned(score.query_phase), score.visibility
-    length, dim = phase.shape[-2:]
-    first, less = 0, seen
-    if score.ordered and seen.exclude_self:
-        # Strictly before t among t's own row is causal one row up; the first row sees nothing.
-        first, less = 1, Visibility(length - 1, length - 1, is_causal=True)
+    phase, key_mask = _aligned(score.query_phase), score.visibility.key_mask
+    dim = phase.shape[-1]
+    # The first row then sees nothing.
+    first, seen = (0, score.visibility) if score.less is None else (1, score.less)
     num_harmonics = real.shape[2]
-    score_width, value_width = widths(2 * dim, 2 * num_harmonics * dim, less, phase.device)
+    score_width, value_width = widths(2 * dim, 2 * num_harmonics * dim, seen, phase.device)
     with torch.no_grad():
         cosine, sine = phase.cos(), phase.sin()
     turn = (
         None if score.drift is None else (score.drift[0].contiguous(), score.drift[1].contiguous())
     )
-    hidden = None if seen.key_mask is None else (~seen.key_mask).contiguous()
+    hidden = None if key_mask is None else (~key_mask).contiguous()
     plan = _Plan(cosine, sine, first, score_width, value_width, num_harmonics, turn, hidden)
     real, imaginary = (x.expand(*x.shape[:3], dim).contiguous() for x in (real, imaginary))
     query_gate, key_gate = _aligned(score.query_gate), _aligned(score.key_gate)
     operands: Any = _Encode.apply(phase, query_gate, key_gate, real, imaginary, plan)
     query, key, value = operands
-    mean = _aligned(attend(query, key, value, scale=score.scale, visibility=less))
+    mean = _aligned(attend(query, key, value, scale=score.scale, visibility=seen))
     out: Any = _Unfold.apply(phase, mean, plan)
     return out
 

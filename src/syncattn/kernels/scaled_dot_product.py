@@ -58,6 +58,20 @@ def attend(
     return _attend(query, key, value, scale, visibility)[..., :value_width]
 
 
+def masked_softmax(logits: Tensor, mask: Tensor | None) -> Tensor:
+    """Returns the weights of every row; 0 where it sees nothing.
+
+    Args:
+        logits: ``(..., queries, keys)``.
+        mask: True where a query sees a key, broadcastable to the logits; None for everywhere.
+    """
+    if mask is None:
+        return logits.softmax(-1)
+    some = mask.any(-1, keepdim=True)
+    weights = torch.where(mask | ~some, logits, -torch.inf).softmax(-1)
+    return torch.where(mask, weights, 0.0)
+
+
 def _attend(
     query: Tensor, key: Tensor, value: Tensor, scale: float, visibility: Visibility
 ) -> Tensor:

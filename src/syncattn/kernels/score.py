@@ -37,3 +37,15 @@ class Score(NamedTuple):
         """True when causality alone, strict or not, says who sees whom."""
         free = self.visibility._replace(is_causal=False, exclude_self=False)
         return self.visibility.is_causal and free.everything
+
+    @property
+    def less(self) -> Visibility | None:
+        """Strictly before t among t's own row as what it is one row up: plain causality.
+
+        None where that is not what the score sees; with a sink the first row is not empty.
+        """
+        seen = self.visibility
+        square = seen.num_queries == seen.num_keys > 1
+        if not (square and self.ordered and seen.exclude_self and self.sink is None):
+            return None
+        return Visibility(seen.num_queries - 1, seen.num_keys - 1, is_causal=True)

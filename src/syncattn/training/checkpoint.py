@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import warnings
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, load_model, save_file
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
+from syncattn.data.download import sha256_of
 from syncattn.models.quiet import quiet_transformers
 from syncattn.training.sharding import restore, whole, whole_state
 
@@ -259,9 +259,7 @@ def _checksums(checkpoint: Path) -> dict[str, str]:
     sums: dict[str, str] = {}
     for path in sorted(checkpoint.rglob("*")):
         if path.is_file() and path.name != _MANIFEST:
-            with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            sums[path.relative_to(checkpoint).as_posix()] = digest
+            sums[path.relative_to(checkpoint).as_posix()] = sha256_of(path)
     return sums
 
 
