@@ -25,6 +25,7 @@ from syncattn.benchmarks.networks import (
     flops_per_token,
     parameters_of,
 )
+from syncattn.benchmarks.passes import compiled_passes
 from syncattn.benchmarks.problems import Problem, Scores
 from syncattn.benchmarks.records import BITS_PER_BYTE, Record
 from syncattn.benchmarks.tasks import Recipe, Task, task_named
@@ -52,6 +53,7 @@ class Cell:
         also_without_coupling: Whether the trained model is tested without coupling too.
         plugins: Modules or files that register arms and tasks of third parties.
         device: Where it runs.
+        compiled: Whether a CPU uses the compiled passes; see `syncattn.fuse`.
         command: The command that repeats it.
         trials: What was tried before, for the record.
     """
@@ -69,6 +71,7 @@ class Cell:
     also_without_coupling: bool = False
     plugins: tuple[str, ...] = ()
     device: str = "cpu"
+    compiled: bool = True
     command: str = ""
     trials: tuple[tuple[float, float | None], ...] = ()
 
@@ -114,6 +117,11 @@ def run_cell(cell: Cell) -> list[Record] | Trial:
         RuntimeError: If the data changed since the grid was planned.
     """
     load_plugins(cell.plugins)
+    with compiled_passes(cell.compiled and cell.device == "cpu"):
+        return _run(cell)
+
+
+def _run(cell: Cell) -> list[Record] | Trial:
     task = task_named(cell.task)
     problem = prepared(cell.task, cell.lookup, cell.recipe)
     if problem.identity.sha256 != cell.data_sha256:

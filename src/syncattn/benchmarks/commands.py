@@ -126,6 +126,9 @@ class RunConfig:
     device: str = "cpu"
     """Where runs take place: cpu or cuda."""
 
+    compiled: bool = True
+    """Compile what happens around the products, on a CPU with a C compiler: about half the time."""
+
     minutes: float | None = None
     """Begin no run after so many minutes; run again to go on."""
 
@@ -235,7 +238,7 @@ def _run(config: RunConfig, console: Console) -> int:
         lookup = replace(lookup, samples_only=True)
     settings = Settings(
         output=output, lookup=lookup, scale=scale, workers=_workers(config), ray=config.ray,
-        device=config.device, minutes=config.minutes,
+        device=config.device, compiled=config.compiled, minutes=config.minutes,
         plugins=tuple(str(Path(p).resolve()) if p.endswith(".py") else p for p in config.plugins),
         retry_failed=config.retry_failed,
     )  # fmt: skip

@@ -81,6 +81,9 @@ class CompareConfig:
     """Trainings at a time, each in a process of its own; when left out, one per core, or one in
     all where there is an accelerator."""
 
+    compiled: bool = True
+    """Compile what happens around the products, on a CPU with a C compiler: about half the time."""
+
     resume: bool = False
     """Go on with a run that was stopped; what is finished is kept."""
 
@@ -155,6 +158,7 @@ class Comparison:
                 sample_length=config.sample_length,
                 command=shlex.join(["syncattn", *sys.argv[1:]]),
                 position=position,
+                compiled=config.compiled,
             )
             for position, ((name, seed), training) in enumerate(self.training.items())
         ]

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from syncattn.kernels import fused
+
 __all__ = ["commit", "device_description", "environment"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -49,7 +51,8 @@ def device_description(device: torch.device | str | None = None) -> str:
     kind = str(device).partition(":")[0]
     if kind == "cpu":
         cores, threads = os.cpu_count(), torch.get_num_threads()
-        return f"cpu ({platform.machine()}, {cores} cores, {threads} threads)"
+        compiled = ", compiled passes" if fused() else ""
+        return f"cpu ({platform.machine()}, {cores} cores, {threads} threads{compiled})"
     if kind == "cuda":
         try:
             return f"cuda ({torch.cuda.get_device_name(device)})"

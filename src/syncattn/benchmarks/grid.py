@@ -61,6 +61,7 @@ class Settings:
         workers: Cells at a time.
         ray: Address of a Ray cluster; None for this machine.
         device: Where cells run.
+        compiled: See `Cell`.
         minutes: After so many, no run is begun; None for no limit.
         plugins: See `Cell`.
         retry_failed: Whether runs that failed before are run again.
@@ -72,6 +73,7 @@ class Settings:
     workers: int = 1
     ray: str | None = None
     device: str = "cpu"
+    compiled: bool = True
     minutes: float | None = None
     plugins: tuple[str, ...] = ()
     retry_failed: bool = False
@@ -181,7 +183,8 @@ class Grid:
             learning_rate=entry.recipe.rates[0], is_trial=False, lookup=self.settings.lookup,
             data_sha256=problem.identity.sha256, recipe=entry.recipe,
             also_without_coupling=wanted and why_not(ARMS[arm], at_test) is None,
-            plugins=self.settings.plugins, device=self.settings.device, command=self._command,
+            plugins=self.settings.plugins, device=self.settings.device,
+            compiled=self.settings.compiled, command=self._command,
         )  # fmt: skip
 
     def _problem(self, entry: Entry) -> Problem | None:

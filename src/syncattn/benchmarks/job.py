@@ -12,6 +12,7 @@ import torch
 
 from syncattn.benchmarks.arms import ARMS, count_parameters
 from syncattn.benchmarks.environment import environment
+from syncattn.benchmarks.passes import compiled_passes
 from syncattn.benchmarks.pictures import diagnostics, draw_weights, layer_patterns, snippet
 from syncattn.benchmarks.records import Record
 from syncattn.data import Corpus, load_corpus
@@ -38,6 +39,7 @@ class Job:
         sample_length: Bytes of text the trained model writes.
         command: The command that repeats the comparison.
         position: Row of the progress bar.
+        compiled: Whether a CPU uses the compiled passes; see `syncattn.fuse`.
     """
 
     arm: str
@@ -50,6 +52,7 @@ class Job:
     sample_length: int
     command: str
     position: int = 0
+    compiled: bool = True
 
 
 def run_job(job: Job) -> Record:
@@ -66,6 +69,11 @@ def run_job(job: Job) -> Record:
     Raises:
         RuntimeError: If the corpus changed since the comparison was set up.
     """
+    with compiled_passes(job.compiled and not torch.cuda.is_available()):
+        return _run(job)
+
+
+def _run(job: Job) -> Record:
     corpus = _corpus(job.corpus, job.training.context_length, job.max_bytes)
     if corpus.identity.sha256 != job.corpus_sha256:
         raise RuntimeError(

@@ -1,6 +1,6 @@
 """The fast forms: the same names as the definitions, private, only tensors."""
 
-from syncattn.kernels.compiled import fuse
+from syncattn.kernels.compiled import fuse, fused
 from syncattn.kernels.frustrated_synchronization import (
     frustrated_synchronization,
     frustrated_synchronization_dense,
@@ -27,6 +27,7 @@ __all__ = [
     "frustrated_synchronization",
     "frustrated_synchronization_dense",
     "fuse",
+    "fused",
     "kuramoto_attention",
     "oscillator_drive",
     "oscillator_readout",

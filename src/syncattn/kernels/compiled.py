@@ -15,7 +15,7 @@ import torch
 
 from syncattn._typing import Tensor
 
-__all__ = ["fuse", "run", "takes"]
+__all__ = ["fuse", "fused", "run", "takes"]
 
 _SOURCES = tuple(Path(__file__).with_name(name) for name in ("pairwise.c", "phases.c"))
 # Without -ffast-math clamps and roots stay branches, one element at a time. It is safe in compiling
@@ -65,6 +65,11 @@ def fuse(enabled: bool = True) -> bool:
                 )
         _enabled = enabled and _library is not None
         return _enabled
+
+
+def fused() -> bool:
+    """Returns whether the compiled passes are on."""
+    return _enabled
 
 
 def _build() -> ctypes.CDLL:
