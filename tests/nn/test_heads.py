@@ -1,6 +1,7 @@
 import torch
+from torch.nn.functional import linear
 
-from syncattn.nn.heads import merge_heads, split_heads
+from syncattn.nn.heads import HeadwiseLinear, merge_heads, split_heads
 
 
 def test_heads_are_neighbouring_columns():
@@ -10,3 +11,14 @@ def test_heads_are_neighbouring_columns():
     assert torch.equal(split[0, 1], x[0, :, 4:])
     assert split.data_ptr() == x.data_ptr()
     assert torch.equal(merge_heads(split), x)
+
+
+def test_a_headwise_map_is_one_linear_map_per_head():
+    module = HeadwiseLinear(3, 4, 5)
+    with torch.no_grad():
+        module.bias.normal_()
+    x = torch.randn(2, 3, 6, 4)
+    y = module(x)
+    for head in range(3):
+        expected = linear(x[:, head], module.weight[head].mT, module.bias.view(3, 5)[head])
+        torch.testing.assert_close(y[:, head], expected)

@@ -5,12 +5,14 @@ from syncattn.nn import FrustratedSynchronization, KuramotoAttention
 from syncattn.nn.phase_coupling import PhaseCoupling
 
 GATES = ["query-key", "query", "static", "signed"]
+GATE_INPUTS = ["head", "token"]
 
 
 @pytest.mark.parametrize("layer", [KuramotoAttention, FrustratedSynchronization])
+@pytest.mark.parametrize("gate_input", GATE_INPUTS)
 @pytest.mark.parametrize("gate", GATES)
-def test_every_gate_starts_open_and_learns(layer, gate):
-    module, phase = layer(8, 2, gate=gate), torch.randn(2, 5, 8)
+def test_every_gate_starts_open_and_learns(layer, gate, gate_input):
+    module, phase = layer(8, 2, gate=gate, gate_input=gate_input), torch.randn(2, 5, 8)
     query, key = module.gates(phase)
     assert 0.7 < query.mean() < 1.5
     assert 0.7 < key.mean() < 1.5
@@ -69,3 +71,36 @@ def test_a_layer_in_half_precision_keeps_its_drift():
     drift = module.natural_frequency(torch.zeros(1, 2, 3, 4))
     assert drift.dtype == torch.float32
     assert torch.equal(drift, 100.0 ** (-torch.arange(4) / 4))
+
+
+def test_a_gate_reads_its_own_head_or_the_whole_token():
+    phase = torch.randn(1, 4, 8)
+    moved = phase.clone()
+    moved[..., 4:] += 1.0
+    for gate_input, stays in (("head", True), ("token", False)):
+        module = PhaseCoupling(8, 2, gate_input=gate_input)
+        for before, after in zip(module.gates(phase), module.gates(moved), strict=True):
+            assert before.shape == (1, 2, 4, 4)
+            assert torch.equal(before[:, 0], after[:, 0]) == stays
+            assert not torch.equal(before[:, 1], after[:, 1])
+
+
+def test_gates_of_a_head_are_the_blocks_of_those_of_the_token():
+    own, whole = PhaseCoupling(8, 2, gate_input="head"), PhaseCoupling(8, 2, gate_input="token")
+    with torch.no_grad():
+        for mine, other in (
+            (own.query_gate_proj, whole.query_gate_proj),
+            (own.key_gate_proj, whole.key_gate_proj),
+        ):
+            other.weight.zero_()
+            for head in range(2):
+                rows = slice(4 * head, 4 * head + 4)
+                other.weight[rows, rows] = mine.weight[head, :4].mT
+                other.weight[rows, 8 + 4 * head : 12 + 4 * head] = mine.weight[head, 4:].mT
+    phase = torch.randn(2, 5, 8)
+    torch.testing.assert_close(own.gates(phase), whole.gates(phase))
+
+
+def test_an_unknown_gate_input_is_refused():
+    with pytest.raises(ValueError, match="`gate_input` must be one of"):
+        PhaseCoupling(8, 2, gate_input="layer")

@@ -14,6 +14,7 @@ from syncattn._typing import Tensor
 from syncattn.benchmarks.arms import Arm, matched_width
 from syncattn.benchmarks.problems import Batch, Problem
 from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM, SyncAttnModel
+from syncattn.nn.heads import HeadwiseLinear
 from syncattn.nn.synchrony import Synchrony
 
 __all__ = ["POSITIONS", "Network", "Shape", "build_network", "flops_per_token", "parameters_of"]
@@ -239,7 +240,9 @@ def flops_per_token(network: Network, arm: Arm, problem: Problem, shape: Shape) 
     Returns:
         Floating-point operations.
     """
-    linear = sum(m.weight.numel() for m in network.modules() if isinstance(m, nn.Linear))
+    linear = sum(
+        m.weight.numel() for m in network.modules() if isinstance(m, nn.Linear | HeadwiseLinear)
+    )
     if arm.flops_per_pair is None:
         return 2.0 * linear
     seen = (problem.length + 1) / 2 if network.backbone.config.is_causal else problem.length

@@ -7,7 +7,7 @@ from pathlib import Path
 from syncattn.benchmarks.records import Record, read_records
 from syncattn.models import SyncAttnForCausalLM
 
-__all__ = ["load_trained"]
+__all__ = ["load_trained", "trained_folder"]
 
 
 def load_trained(run: Path, mechanism: str | None = None) -> SyncAttnForCausalLM:
@@ -42,7 +42,7 @@ def _model_folder(run: Path, mechanism: str | None) -> Path:
             f"Run a comparison first."
         )
     records, _ = read_records(run / "records.jsonl")
-    trained = [r for r in records if r.status == "ok" and _folder(run, r).is_dir()]
+    trained = [r for r in records if r.status == "ok" and trained_folder(run, r).is_dir()]
     chosen = [r for r in trained if mechanism in {None, r.arm}]
     if not chosen:
         known = ", ".join(dict.fromkeys(r.arm for r in trained)) or "none"
@@ -50,8 +50,14 @@ def _model_folder(run: Path, mechanism: str | None) -> Path:
             f"`mechanism` must be one that the run trained: {known}; got {mechanism}. "
             f"Choose one of these."
         )
-    return _folder(run, min(chosen, key=lambda r: (r.valid_bits_per_byte or 0.0, r.seed)))
+    return trained_folder(run, min(chosen, key=lambda r: (r.valid_bits_per_byte or 0.0, r.seed)))
 
 
-def _folder(run: Path, record: Record) -> Path:
+def trained_folder(run: Path, record: Record) -> Path:
+    """Returns where a comparison saves the model of a record.
+
+    Args:
+        run: Folder of the comparison.
+        record: One of its records.
+    """
     return run / f"{record.arm}-seed{record.seed}" / "model"

@@ -9,7 +9,7 @@ from torch import nn
 
 from syncattn import nn as sync_nn
 from syncattn.models.configuration import SyncAttnConfig
-from syncattn.nn import oscillator_options, selective_options
+from syncattn.nn import oscillator_options, phase_coupling, selective_options
 
 ATTENTIONS: dict[str, type[nn.Module]] = {
     "softmax": sync_nn.SoftmaxAttention,
@@ -27,6 +27,8 @@ DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
 PASSED_ON: dict[str, frozenset[str]] = {
     "selective": frozenset(selective_options.OperatorOptions.__annotations__),
     "oscillator": frozenset(oscillator_options.OperatorOptions.__annotations__),
+    "kuramoto": frozenset(phase_coupling.ScoreOptions.__annotations__),
+    "frustrated": frozenset(phase_coupling.ScoreOptions.__annotations__),
 }
 """Options that a module takes for its operator, beyond its own signature."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from syncattn._typing import Tensor
 from syncattn.functional import (
@@ -11,7 +11,7 @@ from syncattn.functional import (
     frustrated_synchronization_step,
 )
 from syncattn.nn.coupling_kernel import CouplingKernel
-from syncattn.nn.phase_coupling import PhaseCoupling
+from syncattn.nn.phase_coupling import PhaseCoupling, ScoreOptions
 
 
 class FrustratedSynchronization(PhaseCoupling):
@@ -32,11 +32,9 @@ class FrustratedSynchronization(PhaseCoupling):
         step_size: Initial amplitude of the first harmonics.
         coupled: Share of a head's coordinates, evenly spread, that start coupled; the others keep
             the token's own phase until they learn otherwise. Needs `per_coordinate`.
-        gate: See `PhaseCoupling`.
-        drift_base: See `PhaseCoupling`.
-        exclude_self: See `PhaseCoupling`. A visible self takes the dense way when there is a
-            delay, since its successor is the future.
-        sink: See `PhaseCoupling`.
+        **score: `gate`, `gate_input`, `drift_base`, `exclude_self` and `sink`; see `PhaseCoupling`.
+            A visible self takes the dense way when there is a delay, since its successor is the
+            future.
 
     Raises:
         TypeError: If a count is not an integer.
@@ -59,15 +57,9 @@ class FrustratedSynchronization(PhaseCoupling):
         frustration: bool = True,
         step_size: float = 1.0,
         coupled: float = 0.5,
-        gate: str = "query-key",
-        drift_base: float | None = 1_000.0,
-        exclude_self: bool = True,
-        sink: str | None = None,
+        **score: Unpack[ScoreOptions],
     ) -> None:
-        super().__init__(
-            hidden_size, num_heads, gate=gate, drift_base=drift_base, exclude_self=exclude_self,
-            sink=sink,
-        )  # fmt: skip
+        super().__init__(hidden_size, num_heads, **score)
         if delay_only and num_delays < 2:
             raise ValueError(
                 f"`delay_only` needs a delay to couple to; got `num_delays` {num_delays}. "

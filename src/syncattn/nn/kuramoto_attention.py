@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ from syncattn._typing import Tensor
 from syncattn.functional import PhaseState, kuramoto_attention, kuramoto_attention_step
 from syncattn.nn.coupling_kernel import coupled_coordinates
 from syncattn.nn.decay import without_decay
-from syncattn.nn.phase_coupling import PhaseCoupling
+from syncattn.nn.phase_coupling import PhaseCoupling, ScoreOptions
 
 
 class KuramotoAttention(PhaseCoupling):
@@ -28,10 +28,7 @@ class KuramotoAttention(PhaseCoupling):
         step_size: Initial step of the coordinates that start coupled.
         coupled: Share of a head's coordinates, evenly spread, that start with it; the others start
             at 0 and keep the token's own phase. 1 is the published layer.
-        gate: See `PhaseCoupling`.
-        drift_base: See `PhaseCoupling`.
-        exclude_self: See `PhaseCoupling`.
-        sink: See `PhaseCoupling`.
+        **score: `gate`, `gate_input`, `drift_base`, `exclude_self` and `sink`; see `PhaseCoupling`.
 
     References:
         | Kuramoto Attention: Synchronizing Self-Attention on the Torus (arXiv 2606.11585)
@@ -44,15 +41,9 @@ class KuramotoAttention(PhaseCoupling):
         *,
         step_size: float = 1.0,
         coupled: float = 0.5,
-        gate: str = "query-key",
-        drift_base: float | None = 1_000.0,
-        exclude_self: bool = True,
-        sink: str | None = None,
+        **score: Unpack[ScoreOptions],
     ) -> None:
-        super().__init__(
-            hidden_size, num_heads, gate=gate, drift_base=drift_base, exclude_self=exclude_self,
-            sink=sink,
-        )  # fmt: skip
+        super().__init__(hidden_size, num_heads, **score)
         check.require_number(step_size, "step_size")
         check.require_number(coupled, "coupled", minimum=0.0, maximum=1.0)
         self.initial_step_size = step_size

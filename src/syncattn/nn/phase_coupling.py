@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
@@ -13,30 +13,53 @@ from syncattn._typing import Bool, Float, Tensor
 from syncattn.functional import PhaseState, kuramoto_attention_weights, rotary_drift
 from syncattn.nn.decay import without_decay
 from syncattn.nn.decoding import require_step
-from syncattn.nn.heads import merge_heads, split_heads
+from syncattn.nn.heads import HeadwiseLinear, merge_heads, split_heads
 from syncattn.nn.synchrony import Synchrony
 
 LOCKED_COSINE = 0.5 * 3**0.5
 """Mean cosine above which two tokens count as locked: their phases differ by less than π / 6."""
 GATES = ("query-key", "query", "static", "signed")
+GATE_INPUTS = ("head", "token")
 SINKS = (None, "fixed", "learned")
 
 
+class ScoreOptions(TypedDict, total=False):
+    """What the torus layers take for their score; see `PhaseCoupling`.
+
+    Attributes:
+        gate: What a gate is.
+        gate_input: Whose features it reads.
+        drift_base: Base of the rotary drift.
+        exclude_self: Whether a token is hidden from itself.
+        sink: Whether a token may attend to nothing.
+    """
+
+    gate: str
+    gate_input: str
+    drift_base: float | None
+    exclude_self: bool
+    sink: str | None
+
+
 class PhaseCoupling(nn.Module):
-    """Gated cosine scores between tokens whose states are phases on a torus.
+    r"""Gated cosine scores between tokens whose states are phases on a torus.
 
     Args:
         hidden_size: Number of phases of a token.
         num_heads: Number of heads; divides `hidden_size`.
-        gate: ``"query-key"`` (both sides linear in the features, bias 1), ``"query"``,
-            ``"static"`` (positive, one per head and coordinate) or ``"signed"``.
+        gate: ``"query-key"`` (both sides linear in the features :math:`[\cos\theta,
+            \sin\\theta]`, bias 1), ``"query"``, ``"static"`` (positive, one per head and
+            coordinate) or ``"signed"``.
+        gate_input: Whose features a gate reads: those of its own ``"head"``, or of the whole
+            ``"token"``, with as many times the weights as there are heads.
         drift_base: Base of the rotary drift; None for no position.
         exclude_self: Whether a token is hidden from itself.
         sink: Whether a token may attend to nothing: ``"fixed"`` at a logit of 0, ``"learned"`` from
             there, one per head; None for a plain softmax.
 
     Raises:
-        ValueError: If `num_heads` does not divide `hidden_size`, or `gate` or `sink` is unknown.
+        ValueError: If `num_heads` does not divide `hidden_size`, or `gate`, `gate_input` or `sink`
+            is unknown.
     """
 
     def __init__(
@@ -45,6 +68,7 @@ class PhaseCoupling(nn.Module):
         num_heads: int,
         *,
         gate: str = "query-key",
+        gate_input: str = "head",
         drift_base: float | None = 1_000.0,
         exclude_self: bool = True,
         sink: str | None = None,
@@ -53,17 +77,19 @@ class PhaseCoupling(nn.Module):
         check.require_integer(num_heads, "num_heads", minimum=1)
         check.require_divisible(hidden_size, "hidden_size", num_heads, "num_heads")
         check.require_choice(gate, "gate", GATES)
+        check.require_choice(gate_input, "gate_input", GATE_INPUTS)
         check.require_choice(sink, "sink", SINKS)
         self.num_heads = num_heads
         self.gate = gate
+        self.gate_input = gate_input
         self.exclude_self = exclude_self
         dim = hidden_size // num_heads
         self.query_gate_proj = self.key_gate_proj = None
         self.raw_gate = None
         if gate in {"query", "query-key"}:
-            self.query_gate_proj = nn.Linear(2 * hidden_size, hidden_size)
+            self.query_gate_proj = self._gate_proj(hidden_size)
         if gate == "query-key":
-            self.key_gate_proj = nn.Linear(2 * hidden_size, hidden_size)
+            self.key_gate_proj = self._gate_proj(hidden_size)
         if gate in {"static", "signed"}:
             self.raw_gate = without_decay(nn.Parameter(torch.empty(num_heads, 1, dim)))
         if drift_base is not None:
@@ -221,6 +247,12 @@ class PhaseCoupling(nn.Module):
         mask = seen.dense(theta.device)
         return torch.ones((), dtype=torch.bool, device=theta.device) if mask is None else mask
 
+    def _gate_proj(self, hidden_size: int) -> HeadwiseLinear | nn.Linear:
+        if self.gate_input == "token":
+            return nn.Linear(2 * hidden_size, hidden_size)
+        dim = hidden_size // self.num_heads
+        return HeadwiseLinear(self.num_heads, 2 * dim, dim)
+
     def gates(self, phase: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the gates of queries and keys, broadcastable to the heads' phases.
 
@@ -233,9 +265,12 @@ class PhaseCoupling(nn.Module):
         if self.raw_gate is not None:
             gate = softplus(self.raw_gate) if self.gate == "static" else self.raw_gate
             return gate, torch.ones_like(gate)
-        feature = torch.cat([phase.cos(), phase.sin()], -1)
         assert self.query_gate_proj is not None
-        query = split_heads(self.query_gate_proj(feature), self.num_heads)
-        if self.key_gate_proj is None:
-            return query, torch.ones_like(query)
-        return query, split_heads(self.key_gate_proj(feature), self.num_heads)
+        own = self.gate_input == "head"
+        theta = split_heads(phase, self.num_heads) if own else phase
+        feature = torch.cat([theta.cos(), theta.sin()], -1)
+        query = self.query_gate_proj(feature)
+        key = torch.ones_like(query) if self.key_gate_proj is None else self.key_gate_proj(feature)
+        if own:
+            return query, key
+        return split_heads(query, self.num_heads), split_heads(key, self.num_heads)
