@@ -74,3 +74,16 @@ def uninitialized_memory_is_nan(request, monkeypatch):
         return
     for name, trap in TRAPS.items():
         monkeypatch.setattr(torch, name, trap)
+
+
+@pytest.fixture
+def compiled():
+    """Runs a test with the compiled passes on."""
+    from syncattn.kernels import compiled as passes
+    from syncattn.kernels import fuse
+
+    if passes.shutil.which("cc") is None:
+        pytest.skip("no C compiler here")
+    assert fuse()
+    yield
+    assert not fuse(False)

@@ -20,7 +20,7 @@ def config(folder, **more):
     return KernelsConfig(**(small | more), output=folder)
 
 
-def test_a_record_a_table_and_a_figure(tmp_path):
+def test_a_record_a_table_and_a_figure(compiled, tmp_path):
     paths = run_kernels(config(tmp_path / "new", operators=("softmax", "selective")))
     assert [path.name for path in paths] == [
         "kernels.json", "kernels.md", "kernels.png", "kernels.svg",
@@ -29,7 +29,9 @@ def test_a_record_a_table_and_a_figure(tmp_path):
     ran = [row for row in record["rows"] if row["refused"] is None]
     assert [(row["operator"], row["backend"], row["length"]) for row in ran] == [
         ("softmax", "sdpa", 32), ("selective", "blockwise", 32),
+        ("selective", "blockwise, compiled", 32),
         ("softmax", "sdpa", 48), ("selective", "blockwise", 48),
+        ("selective", "blockwise, compiled", 48),
     ]  # fmt: skip
     for row in ran:
         assert 0 < row["forward_seconds"] < row["both_seconds"] * 100
@@ -41,7 +43,9 @@ def test_a_record_a_table_and_a_figure(tmp_path):
     assert {row["backend"] for row in record["rows"] if row["refused"]} == {
         "flex", "flash", "triton", "triton-kernel",
     }  # fmt: skip
-    assert set(record["exponents"]) == {"softmax/sdpa", "selective/blockwise"}
+    assert set(record["exponents"]) == {
+        "softmax/sdpa", "selective/blockwise", "selective/blockwise, compiled",
+    }  # fmt: skip
     assert record["machine"]["copy_bandwidth"] == 1e10
     assert {"versions", "device", "commit", "command", "wall_seconds"} <= set(record)
     assert "| selective | blockwise | 48 |" in paths[1].read_text(encoding="utf-8")
@@ -51,7 +55,11 @@ def test_a_record_a_table_and_a_figure(tmp_path):
 def test_every_operator_runs_and_bounds_its_work(tmp_path):
     paths = run_kernels(config(tmp_path, lengths=(24,)))
     rows = json.loads(paths[0].read_text(encoding="utf-8"))["rows"]
-    ran = {(row["operator"], row["backend"]) for row in rows if row["refused"] is None}
+    ran = {
+        (row["operator"], row["backend"].removesuffix(", compiled"))
+        for row in rows
+        if row["refused"] is None
+    }
     assert ran == {
         ("softmax", "sdpa"), ("selective", "blockwise"), ("selective-sparse", "pruned"),
         ("oscillator", "blockwise"), ("kuramoto", "sdpa"), ("frustrated", "sdpa"),

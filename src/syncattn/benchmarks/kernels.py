@@ -27,8 +27,11 @@ from syncattn.benchmarks.kernels_clock import (
 )
 from syncattn.benchmarks.kernels_figure import kernels_figure
 from syncattn.benchmarks.kernels_report import Row, exponents, table
+from syncattn.benchmarks.passes import compiled_passes
 
 __all__ = ["KernelsConfig", "run_kernels"]
+
+Run = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -142,18 +145,17 @@ def _measured(name: str, size: Size, machine: Machine, repeats: int) -> list[Row
     ]
     if not case.calls:
         return rows
-    calls = dict(case.calls)
     leaves = list(case.leaves)
     # Softmax of as many multiply-adds runs in turn with the others, under a name that none has.
     equal = _softmax(size, case)
+    forwards = _with_passes(name, size, {n: _forward(c) for n, c in case.calls.items()})
+    both = _with_passes(name, size, {n: _both(c, leaves) for n, c in case.calls.items()})
+    backends = list(forwards)
     if equal is not None:
-        calls["="] = equal[0]
-    forward = shortest_times({n: _forward(c) for n, c in calls.items()}, size.device, repeats)
-    both = {
-        n: _both(c, leaves if n != "=" or equal is None else equal[1]) for n, c in calls.items()
-    }
+        forwards["="], both["="] = _forward(equal[0]), _both(*equal)
+    forward = shortest_times(forwards, size.device, repeats)
     training = shortest_times(both, size.device, repeats)
-    for backend in case.calls:
+    for backend in backends:
         work = case.work
         rows.append(
             Row(
@@ -189,7 +191,26 @@ def _softmax(size: Size, case: Problem) -> tuple[Callable[[], Tensor], list[Tens
     return lambda: scaled_dot_product_attention(query, key, value, is_causal=size.is_causal), leaves
 
 
-def _forward(call: Callable[[], Tensor]) -> Callable[[], object]:
+def _with_passes(name: str, size: Size, runs: dict[str, Run]) -> dict[str, Run]:
+    """Returns the runs, and those that the compiled passes of a CPU shorten with them too."""
+    if name == "softmax" or size.device.type != "cpu" or size.dtype != torch.float32:
+        return runs
+    with compiled_passes(True) as compiled:
+        if not compiled:
+            return runs
+
+    def passed(run: Run) -> Run:
+        def switched() -> None:
+            with compiled_passes(True):
+                run()
+
+        return switched
+
+    mine = ("blockwise", "pruned", "sdpa")
+    return runs | {f"{n}, compiled": passed(run) for n, run in runs.items() if n in mine}
+
+
+def _forward(call: Callable[[], Tensor]) -> Run:
     def run() -> None:
         with torch.no_grad():
             call()
@@ -197,7 +218,7 @@ def _forward(call: Callable[[], Tensor]) -> Callable[[], object]:
     return run
 
 
-def _both(call: Callable[[], Tensor], leaves: list[Tensor]) -> Callable[[], object]:
+def _both(call: Callable[[], Tensor], leaves: list[Tensor]) -> Run:
     def run() -> None:
         out = call()
         torch.autograd.grad(out, leaves, torch.ones_like(out))

@@ -207,7 +207,7 @@ def _model(folder: Path, name: str, details: str, text: bytes) -> Model:
             f"its weights must fit this version of the package; {len(wrong)} do not, such as "
             f"{wrong[0]}. Train it again."
         )
-    legend = next((arm.legend for arm in ARMS.values() if arm.mechanism == model.config.mechanism))
+    legend = next(arm.legend for arm in ARMS.values() if arm.mechanism == model.config.mechanism)
     size = f"{count_parameters(model.config):,} parameters."
     read = text[: model.config.max_position_embeddings]
     return Model(name, legend, observe(model, read), f"{details} {size}".strip())
