@@ -50,8 +50,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no-drift": {"drift_base": None},
 }
 FEEDFORWARDS = {"mean-field": "mean-field", "no-feedforward": "none"}
+FEATURES = {"cosine-sine-feedforward": "cosine-sine"}
 HEADS = {"softmax-four-heads": 4}
-ARMS = ("softmax", *HEADS, "kuramoto", *ABLATIONS, *FEEDFORWARDS)
+ARMS = ("softmax", *HEADS, "kuramoto", *ABLATIONS, *FEEDFORWARDS, *FEATURES)
 
 
 def arm_of(name: str) -> Arm:
@@ -60,7 +61,8 @@ def arm_of(name: str) -> Arm:
     if mechanism in {"softmax", "kuramoto"}:
         return Arm(mechanism, "", 0.0)
     feedforward = FEEDFORWARDS.get(name, "swiglu")
-    return Arm("frustrated", "", 0.0, feedforward, BEST | ABLATIONS.get(name, {}))
+    features = FEATURES.get(name, "sine")
+    return Arm("frustrated", "", 0.0, feedforward, features, BEST | ABLATIONS.get(name, {}))
 
 
 def config_of(name: str, options: argparse.Namespace) -> SyncAttnConfig:

@@ -39,9 +39,15 @@ def choose_backend(
         The name of a backend whose requirements are all met.
 
     Raises:
+        TypeError: If the backend is no name.
         ValueError: If the operator has no backend of that name.
         BackendUnavailableError: If the backend asked for cannot run this call.
     """
+    if not isinstance(backend, str):
+        raise TypeError(
+            f"`backend` of {operator} must be a name; got {type(backend).__name__}. Use 'auto' to "
+            f"let it choose."
+        )
     if backend == "auto":
         for name, requirements in candidates.items():
             if all(requirement.met for requirement in requirements):

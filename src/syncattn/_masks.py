@@ -82,8 +82,8 @@ class Visibility(NamedTuple):
                 mask = mask[batch]
             if heads is not None and mask.shape[1] > 1:
                 mask = mask[:, heads]
-            rows = queries if mask.shape[2] > 1 else queries.new_zeros(1)
-            columns = keys if mask.shape[3] > 1 else keys.new_zeros(1)
+            rows = queries if mask.shape[2] != 1 else queries.new_zeros(1)
+            columns = keys if mask.shape[3] != 1 else keys.new_zeros(1)
             parts.append(mask[:, :, rows[:, None], columns[None, :]])
         if not parts:
             return None

@@ -5,7 +5,21 @@ import torch
 from torch.nn.functional import silu
 
 from syncattn.nn import MeanFieldCoupling, PhaseSwiGLU, SwiGLU
+from syncattn.nn.phase_features import PHASE_FEATURES
 from tests.tolerance import assert_same
+
+
+@pytest.mark.parametrize("layer", [PhaseSwiGLU, MeanFieldCoupling])
+def test_unknown_features_are_refused(layer):
+    with pytest.raises(ValueError, match="`features` must be one of"):
+        layer(4, 6, features="tangent")
+
+
+def test_phase_swiglu_is_swiglu_of_its_features():
+    module, theta = PhaseSwiGLU(4, 6), torch.randn(2, 3, 4)
+    w1, w2, w3 = (p.weight for p in (module.gate_proj, module.up_proj, module.down_proj))
+    f = torch.sin(theta + module.features.offset)
+    torch.testing.assert_close(module(theta), (silu(f @ w1.T) * (f @ w2.T)) @ w3.T)
 
 
 def test_swiglu_by_hand():
@@ -14,16 +28,18 @@ def test_swiglu_by_hand():
     torch.testing.assert_close(module(x), (silu(x @ w1.T) * (x @ w2.T)) @ w3.T)
 
 
+@pytest.mark.parametrize("features", PHASE_FEATURES)
 @pytest.mark.parametrize("layer", [PhaseSwiGLU, MeanFieldCoupling])
-def test_whole_turns_change_nothing(layer):
-    module, phase = layer(4, 6).double(), torch.randn(2, 3, 4, dtype=torch.float64)
+def test_whole_turns_change_nothing(layer, features):
+    module = layer(4, 6, features=features).double()
+    phase = torch.randn(2, 3, 4, dtype=torch.float64)
     turned = phase + 2 * math.pi * torch.randint(-3, 4, phase.shape).double()
     assert_same(module(turned), module(phase), 1e-11)
 
 
 @pytest.mark.parametrize("gated", [True, False])
 def test_mean_field_by_complex_numbers(gated):
-    module = MeanFieldCoupling(4, 6, gated=gated).double()
+    module = MeanFieldCoupling(4, 6, gated=gated, features="cosine-sine").double()
     theta = torch.randn(2, 3, 4, dtype=torch.float64)
     feature = torch.cat([theta.cos(), theta.sin()], -1)
     gate = silu(module.gate_proj(feature)) if gated else 1.0
@@ -43,7 +59,7 @@ def test_one_angle_added_to_all_oscillators_leaves_the_ungated_field_as_it_is():
 
 
 def test_the_phase_feed_forward_by_hand():
-    module, theta = PhaseSwiGLU(4, 6), torch.randn(2, 3, 4)
+    module, theta = PhaseSwiGLU(4, 6, features="cosine-sine"), torch.randn(2, 3, 4)
     x = torch.cat([theta.cos(), theta.sin()], -1)
     w1, w2, w3 = (p.weight for p in (module.gate_proj, module.up_proj, module.down_proj))
     torch.testing.assert_close(module(theta), (silu(x @ w1.T) * (x @ w2.T)) @ w3.T)

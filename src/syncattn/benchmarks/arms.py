@@ -34,6 +34,7 @@ class Arm:
         legend: What R and *locked* mean in a picture of its weights, one sentence.
         learning_rate: Peak learning rate that was best for it on the default comparison.
         feedforward: As in `SyncAttnConfig`.
+        phase_features: As in `SyncAttnConfig`.
         options: `attention_options` of the configuration.
         without_position: Options that take its own position away, for tasks that add one.
         dynamics: Beginnings of the names of the parameters, inside its attention, that say who
@@ -50,6 +51,7 @@ class Arm:
     legend: str
     learning_rate: float
     feedforward: str = "swiglu"
+    phase_features: str = "sine"
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     without_position: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     dynamics: tuple[str, ...] = ()
@@ -189,6 +191,7 @@ def matched_config(
             intermediate_size=intermediate_size,
             max_position_embeddings=context_length,
             feedforward=arm.feedforward,
+            phase_features=arm.phase_features,
             attention_options=dict(arm.options),
         )
 

@@ -271,6 +271,7 @@ def _config(
         intermediate_size=intermediate_size,
         max_position_embeddings=problem.length,
         feedforward=arm.feedforward,
+        phase_features=arm.phase_features,
         attention_options=options,
         is_causal=is_causal,
     )

@@ -7,9 +7,17 @@ import torch
 from syncattn import _validation as check
 from syncattn import kernels, reference
 from syncattn._backends import Requirement, choose_backend
+from syncattn._masks import Visibility
 from syncattn._typing import AttentionMask, Float, Int, KeyMask, Keys, Queries, Tensor
 from syncattn.functional.phase_backends import feature_dtype, phase_backends
-from syncattn.functional.phase_score import Drift, KeyGate, QueryGate, Sink, score_inputs
+from syncattn.functional.phase_score import (
+    Drift,
+    KeyGate,
+    QueryGate,
+    ScoreInputs,
+    Sink,
+    score_inputs,
+)
 
 Kernel = Float[Tensor, "heads delays harmonics #dim"]
 
@@ -93,32 +101,40 @@ def frustrated_synchronization(
     others = {"sdpa": folded, "dense": (), "reference": ()}
     candidates = phase_backends(others, inputs.score, folded)
     chosen = choose_backend("frustrated_synchronization", backend, candidates)
-    score, visibility = inputs.score, inputs.visibility
-    dtype = score.query_phase.dtype
+    dtype = inputs.score.query_phase.dtype
     amplitude, alpha = harmonic_amplitude.to(dtype), frustration.to(dtype)
-    if chosen == "sdpa":
-        return kernels.frustrated_synchronization(score, amplitude, alpha).to(query_phase.dtype)
-    if chosen == "triton":
-        from syncattn.kernels import frustrated_synchronization_triton as triton
-
-        out = triton.frustrated_synchronization(score, amplitude, alpha, feature_dtype(query_phase))
-        return out.to(query_phase.dtype)
-    reach = visibility._replace(exclude_self=False).dense(score.query_phase.device)
-    if reach is not None:
-        reach = reach | _itself(visibility.offset, reach)
-    if chosen == "dense":
-        out = kernels.frustrated_synchronization_dense(score, amplitude, alpha, reach=reach)
-        return out.to(query_phase.dtype)
-    out = reference.frustrated_synchronization(
-        inputs.reference_weights(), score.query_phase, score.key_phase, amplitude, alpha,
-        reach=reach,
-    )  # fmt: skip
+    out = _coupled(chosen, inputs, amplitude, alpha, feature_dtype(query_phase))
+    check.require_computed(out, "query_gate", "key_gate", "scale", "harmonic_amplitude")
     return out.to(query_phase.dtype)
 
 
-def _itself(offset: int, mask: Tensor) -> Tensor:
-    rows = torch.arange(mask.shape[-2], device=mask.device) + offset
-    return rows[:, None] == torch.arange(mask.shape[-1], device=mask.device)
+def _coupled(
+    backend: str, inputs: ScoreInputs, amplitude: Tensor, alpha: Tensor, feature: torch.dtype
+) -> Tensor:
+    """Returns the increment that a backend computes."""
+    score, visibility = inputs.score, inputs.visibility
+    if backend == "sdpa":
+        return kernels.frustrated_synchronization(score, amplitude, alpha)
+    if backend == "triton":
+        from syncattn.kernels import frustrated_synchronization_triton as triton
+
+        return triton.frustrated_synchronization(score, amplitude, alpha, feature)
+    reach = visibility._replace(exclude_self=False).dense(score.query_phase.device)
+    if reach is not None:
+        reach = reach | _itself(visibility, reach)
+    if backend == "dense":
+        return kernels.frustrated_synchronization_dense(score, amplitude, alpha, reach=reach)
+    return reference.frustrated_synchronization(
+        inputs.reference_weights(), score.query_phase, score.key_phase, amplitude, alpha,
+        reach=reach,
+    )  # fmt: skip
+
+
+def _itself(visibility: Visibility, mask: Tensor) -> Tensor:
+    rows = torch.arange(mask.shape[-2], device=mask.device) + visibility.offset
+    own = rows[:, None] == torch.arange(mask.shape[-1], device=mask.device)
+    real = visibility.key_mask
+    return own if real is None else own & real[:, None, None, :]
 
 
 def require_kernel(phase: Tensor, harmonic_amplitude: Tensor, frustration: Tensor) -> None:
@@ -134,6 +150,11 @@ def require_kernel(phase: Tensor, harmonic_amplitude: Tensor, frustration: Tenso
         ValueError: If shapes do not fit, a delay exceeds the sequence or values are not finite.
     """
     check.require_tensor(frustration, "frustration", "heads delays harmonics dim")
+    check.require_together({
+        "phase": phase,
+        "harmonic_amplitude": harmonic_amplitude,
+        "frustration": frustration,
+    })
     heads, dim = phase.shape[1], phase.shape[-1]
     for name, tensor in {
         "harmonic_amplitude": harmonic_amplitude, "frustration": frustration

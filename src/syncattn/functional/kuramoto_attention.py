@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from syncattn import _validation as check
 from syncattn import kernels, reference
 from syncattn._backends import choose_backend
 from syncattn._typing import AttentionMask, Float, Int, KeyMask, Keys, Queries, Tensor
@@ -82,6 +83,7 @@ def kuramoto_attention(
         out = triton.kuramoto_attention(score, feature_dtype(query_phase))
     else:
         out = kernels.kuramoto_attention(score)
+    check.require_computed(out, "query_gate", "key_gate", "scale")
     return out.to(query_phase.dtype)
 
 
@@ -121,19 +123,11 @@ def kuramoto_attention_weights(
     Returns:
         ``(batch, heads, queries, keys)``.
     """
-    return dense_weights(
-        score_inputs(
-            query_phase,
-            key_phase,
-            query_gate,
-            key_gate,
-            natural_frequency=natural_frequency,
-            attn_mask=attn_mask,
-            key_mask=key_mask,
-            cu_seqlens=cu_seqlens,
-            is_causal=is_causal,
-            exclude_self=exclude_self,
-            scale=scale,
-            sink=sink,
-        ).score
-    )
+    inputs = score_inputs(
+        query_phase, key_phase, query_gate, key_gate, natural_frequency=natural_frequency,
+        attn_mask=attn_mask, key_mask=key_mask, cu_seqlens=cu_seqlens, is_causal=is_causal,
+        exclude_self=exclude_self, scale=scale, sink=sink,
+    )  # fmt: skip
+    weights = dense_weights(inputs.score)
+    check.require_computed(weights, "query_gate", "key_gate", "scale")
+    return weights

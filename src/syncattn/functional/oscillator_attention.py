@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from syncattn import _validation as check
 from syncattn import kernels, reference
 from syncattn._backends import Requirement, choose_backend
 from syncattn._typing import AttentionMask, Bool, Float, Int, KeyMask, Keys, Queries, Tensor, Values
@@ -110,7 +111,9 @@ def oscillator_attention(
     backend = chosen(inputs, backend)
     with torch.autocast(query.device.type, enabled=False):
         x, _, _ = settled_inputs(inputs, backend)
-        return readout(x, inputs, backend).to(value.dtype)
+        out = readout(x, inputs, backend)
+    check.require_computed(out, "query", "key", "scale", "readout_gain", "value")
+    return out.to(value.dtype)
 
 
 def oscillator_attention_weights(
@@ -144,6 +147,7 @@ def oscillator_attention_weights(
             mask=mask,
         )  # fmt: skip
         near = x @ inputs.anchor.mT > 0
+    check.require_computed(weights, "query", "key", "scale", "readout_gain")
     rho = torch.linalg.vector_norm(h, dim=-1) / _positive(total)
     seen = inputs.visibility.dense(x.device)
     if seen is not None:

@@ -17,7 +17,7 @@ from syncattn.functional.oscillator_settling import (
     initial_oscillators,
     settling_mode,
 )
-from syncattn.functional.oscillators import at_least_float32
+from syncattn.functional.oscillators import at_least_float32, widest
 
 Anchors = Float[Tensor, "*#batch keys oscillator_dim"]
 Coupling = str | Callable[[Tensor], Tensor]
@@ -128,7 +128,7 @@ def checked(
     check.require_choice(options.readout_power, "readout_power", (1, 2, 4))
     if options.scale is not None:
         check.require_number(options.scale, "scale")
-    if isinstance(options.coupling, str):
+    if not callable(options.coupling):
         check.require_choice(options.coupling, "coupling", COUPLINGS)
     visibility = check.require_visibility(
         query, key, attn_mask=options.attn_mask, key_mask=options.key_mask,
@@ -149,17 +149,18 @@ def checked(
             check.require_finite(x, name)
     if not options.anchor_bounded:
         _require_length(anchor, readable)
+    dtype = widest(query, key, anchor, *(() if value is None else (value,)))
     return Inputs(
-        query=at_least_float32(query),
-        key=at_least_float32(key),
-        value=None if value is None else at_least_float32(value),
-        anchor=at_least_float32(anchor),
+        query=query.to(dtype),
+        key=key.to(dtype),
+        value=None if value is None else value.to(dtype),
+        anchor=anchor.to(dtype),
         visibility=visibility,
         readable=readable,
-        scale=query.shape[-1] ** -0.5 if options.scale is None else options.scale,
+        scale=query.shape[-1] ** -0.5 if options.scale is None else float(options.scale),
         sigma=COUPLINGS[coupling] if isinstance(coupling, str) else coupling,
         mode=settling_mode(options.mode),
-        gain=_gain(options.readout_gain, query),
+        gain=_gain(options.readout_gain, query, dtype),
         options=options,
         half=_half(query, key, value),
     )
@@ -225,6 +226,8 @@ def _check_shapes(
     check.require_tensor(query, "query", "batch heads queries dim")
     check.require_tensor(key, "key", "batch heads keys dim")
     check.require_tensor(anchor, "anchor", "batch heads keys oscillator_dim")
+    check.require_coordinates(key, "key")
+    check.require_coordinates(anchor, "anchor")
     for axis, name in ((0, "sequences in the batch"), (1, "heads"), (-1, "coordinates")):
         check.require_same(query, "query", key, "key", axis, name)
     for axis, name in ((1, "heads"), (2, "keys")):
@@ -241,6 +244,7 @@ def _check_shapes(
             check.require_same(key, "key", value, "value", axis, name)
         together["value"] = value
     if initial is not None:
+        check.require_floating(initial, "initial_oscillator")
         target = (*query.shape[:3], anchor.shape[-1])
         pairs = zip(initial.shape[:-1], target[:-1], strict=False)
         fits = initial.dim() == 4 and all(n in {1, m} for n, m in pairs)
@@ -254,16 +258,19 @@ def _check_shapes(
     check.require_together(together)
 
 
-def _gain(gain: Tensor | float, query: Tensor) -> Tensor | float:
+def _gain(gain: Tensor | float, query: Tensor, dtype: torch.dtype) -> Tensor | float:
     if not isinstance(gain, Tensor):
         check.require_number(gain, "readout_gain")
         return float(gain)
+    check.require_floating(gain, "readout_gain")
+    check.require_together({"query": query, "readout_gain": gain})
+    check.require_finite(gain, "readout_gain")
     if gain.shape != (query.shape[1],):
         raise ValueError(
             f"`readout_gain` must be a number or one per head, ({query.shape[1]},); got shape "
             f"{tuple(gain.shape)}. Expand it to the heads."
         )
-    return gain.to(at_least_float32(query).dtype)
+    return gain.to(dtype)
 
 
 def _blanked_rows(x: Tensor, visibility: Visibility, fill: float) -> Tensor:

@@ -108,6 +108,7 @@ def settling_mode(mode: SettlingMode | str) -> SettlingMode:
         The mode; ``str`` gives the text back.
 
     Raises:
+        TypeError: If it is neither a text nor a mode.
         ValueError: If the text is none of these or a number is out of range.
 
     Example:
@@ -116,8 +117,13 @@ def settling_mode(mode: SettlingMode | str) -> SettlingMode:
         >>> str(settling_mode("euler(20, 0.5)"))
         'euler(20, 0.5)'
     """
-    if not isinstance(mode, str):
+    if isinstance(mode, SettlingMode):
         return mode
+    if not isinstance(mode, str):
+        raise TypeError(
+            f"`mode` must be a settling mode or its text; got {mode!r} of type "
+            f"{type(mode).__name__}. Write it like 'settle(5.0)'."
+        )
     found = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\)\s*)?", mode)
     words = [] if found is None or not found[2] else found[2].split(",")
     try:
@@ -152,7 +158,24 @@ def initial_oscillators(
 
     Returns:
         Unit vectors in float64.
+
+    Raises:
+        TypeError: If the places or a number are not integers.
+        ValueError: If `place` has another rank, or a number is too small.
     """
+    if not isinstance(place, torch.Tensor) or place.is_floating_point() or place.is_complex():
+        raise TypeError(
+            f"`place` must be a tensor of integers; got "
+            f"{getattr(place, 'dtype', type(place).__name__)}. Count the tokens from 0."
+        )
+    if place.dim() not in {1, 2}:
+        raise ValueError(
+            f"`place` must have the axes (queries) or (batch, queries); got shape "
+            f"{tuple(place.shape)}. Reshape it."
+        )
+    check.require_integer(num_heads, "num_heads", minimum=1)
+    check.require_integer(oscillator_dim, "oscillator_dim", minimum=1)
+    check.require_integer(seed, "seed", minimum=0)
     device = place.device
     head = torch.arange(num_heads, device=device)[:, None, None]
     # Two uniform numbers make one normal one.
@@ -185,12 +208,24 @@ def settle(
         ImportError: If the mode needs torchdiffeq and it is not installed.
     """
     mode = settling_mode(mode)
+    check.require_floating(drive, "drive")
+    if drive.dim() == 0:
+        raise ValueError(
+            "`drive` must have an axis of coordinates; got a single number. Pass vectors."
+        )
     if isinstance(mode, Equilibrium):
         return reference.equilibrium(drive)
     if initial is None:
         raise ValueError(
             f"`initial` must be given with the mode '{mode}', which starts somewhere; got None. "
             f"Pass unit vectors, for example of `initial_oscillators`."
+        )
+    check.require_floating(initial, "initial")
+    check.require_together({"drive": drive, "initial": initial})
+    if initial.shape != drive.shape or initial.dtype != drive.dtype:
+        raise ValueError(
+            f"`initial` must have the shape and dtype of `drive`, {tuple(drive.shape)} in "
+            f"{drive.dtype}; got {tuple(initial.shape)} in {initial.dtype}. Expand or convert it."
         )
     if isinstance(mode, Settle):
         return _flow(drive, initial, mode.time)
@@ -229,7 +264,7 @@ def _tanh_over(square: Tensor) -> Tensor:
 
 
 def _euler(h: Tensor, x: Tensor, mode: Euler) -> Tensor:
-    if not torch.compiler.is_compiling() and h.numel():
+    if not torch.compiler.is_compiling() and h.numel() and h.device.type != "meta":
         largest = torch.linalg.vector_norm(h.detach(), dim=-1).max().item()
         if mode.step * largest > 2 * (1 + 1e-6):
             raise ValueError(

@@ -137,7 +137,7 @@ def oscillator_attention_step(
                 f"`{name}` must be left out in a decoding step, which is causal over one sequence "
                 f"per row; got it. Use `key_mask` for padding."
             )
-    _check_new(query, key, value, key_mask, state)
+    _check_new(query, key, value, anchor, key_mask, state)
     new = key.shape[2]
     whole: dict[str, Any] = options | {"key_mask": key_mask, "is_causal": True}
     own = checked(query, key, value, anchor, Options(**whole))
@@ -165,6 +165,7 @@ def oscillator_attention_step(
             )  # fmt: skip
         else:
             out = readout(x, inputs, backend)
+    check.require_computed(out, "query", "key", "scale", "readout_gain", "value")
     return out.to(value.dtype), after
 
 
@@ -197,6 +198,7 @@ def _check_new(
     query: Tensor,
     key: Tensor,
     value: Tensor,
+    anchor: Tensor,
     key_mask: Tensor | None,
     state: OscillatorState | None,
 ) -> None:
@@ -208,14 +210,24 @@ def _check_new(
             "`key` must hold at least one new token; got none. Skip the step: the state stays as "
             "it is."
         )
-    if key_mask is not None and key_mask.shape != (key.shape[0], key.shape[2]):
+    check.require_new_mask(key_mask, key, 2)
+    if state is None:
+        return
+    check.require_instance(
+        state, "state", OscillatorState, "Pass what the step before returned, or None."
+    )
+    for axis, name in ((0, "sequences in the batch"), (1, "heads"), (3, "coordinates")):
+        check.require_same(state.key, "state.key", key, "key", axis, name)
+    check.require_tensor(anchor, "anchor", "batch heads new oscillator_dim")
+    check.require_same(state.anchor, "state.anchor", anchor, "anchor", 3, "coordinates")
+    if state.value is not None:
+        check.require_same(state.value, "state.value", value, "value", 3, "coordinates")
+    if state.sums is not None and state.sums.shape[-1] != value.shape[-1] + 1:
         raise ValueError(
-            f"`key_mask` must have one entry for each new token, ({key.shape[0]}, "
-            f"{key.shape[2]}); got {tuple(key_mask.shape)}. The state keeps the older ones."
+            f"`value` must have as many coordinates as in the steps before; got {value.shape[-1]} "
+            f"and {state.sums.shape[-1] - 1}. Pass values of one width."
         )
-    if state is not None:
-        for axis, name in ((0, "sequences in the batch"), (1, "heads"), (3, "coordinates")):
-            check.require_same(state.key, "state.key", key, "key", axis, name)
+    check.require_together({"state.key": state.key, "key": key})
 
 
 def _require_values(linear: bool, keep_values: bool, state: OscillatorState | None) -> None:

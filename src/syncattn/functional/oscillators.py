@@ -18,10 +18,14 @@ def wrap_phase(phase: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     Returns:
         The same points of the circle.
 
+    Raises:
+        TypeError: If `phase` is not a floating tensor.
+
     Example:
-        >>> wrap_phase(torch.tensor(3.5) * torch.pi).div(torch.pi).item()
+        >>> wrap_phase(torch.tensor(3.5) * torch.pi).div(torch.pi).round(decimals=4).item()
         -0.5
     """
+    check.require_floating(phase, "phase")
     wrapped = torch.pi - torch.remainder(torch.pi - phase, 2 * torch.pi)
     # A remainder that rounds up to a whole turn would land on the excluded end.
     return torch.where(wrapped > -torch.pi, wrapped, torch.pi)
@@ -50,8 +54,8 @@ def order_parameter(
         The complex order parameter, in the complex dtype that matches `phase`.
 
     Raises:
-        ValueError: If `harmonic` is smaller than 1.
-        TypeError: If `phase` is not a floating tensor.
+        ValueError: If `harmonic` is smaller than 1, or `mask` does not fit.
+        TypeError: If `phase` is not a floating tensor, or `mask` not a boolean one.
 
     References:
         | Chemical Oscillations, Waves, and Turbulence (Kuramoto, 1984)
@@ -63,8 +67,14 @@ def order_parameter(
         1.0
     """
     check.require_integer(harmonic, "harmonic", minimum=1)
-    if not phase.is_floating_point():
-        raise TypeError(f"`phase` must be a floating tensor; got {phase.dtype}. Call .float().")
+    check.require_floating(phase, "phase")
+    if phase.dim() == 0:
+        raise ValueError(
+            "`phase` must have an axis of oscillators; got a single number. Pass the phases of a "
+            "population."
+        )
+    if mask is not None:
+        check.require_mask(mask, "mask", phase.shape, phase.device)
     angle = harmonic * at_least_float32(phase)
     weight = torch.ones_like(angle) if mask is None else mask.expand_as(angle).to(angle.dtype)
     if mask is not None:
@@ -91,7 +101,7 @@ def rotary_drift(dim: int, *, base: float = 10_000.0) -> Float[Tensor, " dim"]:
     """
     check.require_integer(dim, "dim", minimum=1)
     check.require_number(base, "base", minimum=1.0, exclusive=True)
-    return base ** (-torch.arange(dim, dtype=torch.float32) / dim)
+    return float(base) ** (-torch.arange(dim, dtype=torch.float32) / dim)
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
@@ -104,6 +114,15 @@ def at_least_float32(tensor: Tensor) -> Tensor:
         The tensor itself, or its float32 copy.
     """
     return tensor.float() if tensor.dtype in {torch.float16, torch.bfloat16} else tensor
+
+
+def widest(*tensors: Tensor) -> torch.dtype:
+    """Returns the dtype in which several tensors are computed together, float32 at least.
+
+    Args:
+        tensors: Floating tensors.
+    """
+    return torch.float64 if any(x.dtype == torch.float64 for x in tensors) else torch.float32
 
 
 def visible_order_parameter(
@@ -181,6 +200,8 @@ def _segment_sums(
 ) -> tuple[Tensor, Tensor, Tensor]:
     segment = visibility.segment
     assert segment is not None
+    # Numbered by their first tokens: empty sequences may be more than there are tokens.
+    segment = torch.searchsorted(segment, segment)
     num_segments = visibility.num_keys
     out: list[Tensor] = []
     for x in sums:
@@ -188,8 +209,7 @@ def _segment_sums(
             # A difference of running sums: float64 keeps what a long prefix would cancel.
             running = x.double().cumsum(2)
             before = running - x.double()
-            start = torch.searchsorted(segment, segment)
-            out.append((running - before[:, :, start]).to(x.dtype))
+            out.append((running - before[:, :, segment]).to(x.dtype))
         else:
             total = x.new_zeros(*x.shape[:2], num_segments, x.shape[-1])
             out.append(total.index_add(2, segment, x)[:, :, segment])

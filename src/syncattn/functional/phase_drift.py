@@ -44,6 +44,12 @@ def phase_drift(
     """
     check.require_integer(num_positions, "num_positions", minimum=0)
     check.require_integer(start, "start", minimum=0)
+    check.require_tensor(natural_frequency, "natural_frequency", "dim")
+    if dtype not in check.FLOATS:
+        raise TypeError(
+            f"`dtype` must be float64, float32, bfloat16 or float16; got {dtype!r}. Leave it out "
+            f"for float32."
+        )
     check.require_finite(natural_frequency, "natural_frequency")
     # Apple's accelerator has no float64.
     far = natural_frequency.device.type == "mps"

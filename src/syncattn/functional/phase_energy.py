@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from syncattn import _validation as check
 from syncattn._typing import Float, Keys, Queries, Tensor, Weights
-from syncattn.functional.oscillators import at_least_float32
+from syncattn.functional.oscillators import widest
 
 
 def phase_energy(
@@ -30,6 +30,7 @@ def phase_energy(
         coordinates.
 
     Raises:
+        TypeError: If an argument is not a floating tensor.
         ValueError: If shapes do not fit.
 
     Example:
@@ -38,15 +39,21 @@ def phase_energy(
         >>> phase_energy(torch.ones(1, 1, 2, 2), theta, theta)
         tensor([[-4.]])
     """
+    check.require_tensor(query_phase, "query_phase", "batch heads queries dim")
+    check.require_tensor(key_phase, "key_phase", "batch heads keys dim")
+    check.require_tensor(weights, "weights", "batch heads queries keys")
+    check.require_together({"query_phase": query_phase, "key_phase": key_phase, "weights": weights})
     for axis, name in ((0, "sequences in the batch"), (1, "heads"), (-1, "coordinates")):
         check.require_same(query_phase, "query_phase", key_phase, "key_phase", axis, name)
-    check.require_same(query_phase, "query_phase", weights, "weights", 2, "queries")
+    for axis, name in ((0, "sequences in the batch"), (1, "heads"), (2, "queries")):
+        check.require_same(query_phase, "query_phase", weights, "weights", axis, name)
     if weights.shape[-1] != key_phase.shape[2]:
         raise ValueError(
             f"`weights` must have one column per key; got {weights.shape[-1]} columns and "
             f"{key_phase.shape[2]} keys. Pass the weights of these phases."
         )
-    theta_t, theta_u = at_least_float32(query_phase), at_least_float32(key_phase)
-    weights = at_least_float32(weights)
+    dtype = widest(query_phase, key_phase, weights)
+    theta_t, theta_u, weights = query_phase.to(dtype), key_phase.to(dtype), weights.to(dtype)
     energy = theta_t.cos() * (weights @ theta_u.cos()) + theta_t.sin() * (weights @ theta_u.sin())
+    check.require_computed(energy, "weights")
     return -energy.sum((-2, -1))

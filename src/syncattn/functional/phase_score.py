@@ -11,7 +11,7 @@ from syncattn import _validation as check
 from syncattn import reference
 from syncattn._masks import Visibility
 from syncattn._typing import Float, Tensor
-from syncattn.functional.oscillators import at_least_float32
+from syncattn.functional.oscillators import widest
 from syncattn.functional.phase_drift import phase_drift
 from syncattn.kernels.score import Score
 
@@ -92,14 +92,19 @@ def score_inputs(
     for axis, name in ((0, "sequences in the batch"), (1, "heads"), (-1, "coordinates")):
         check.require_same(query_phase, "query_phase", key_phase, "key_phase", axis, name)
     given = {"query_phase": query_phase, "key_phase": key_phase, "query_gate": query_gate,
-             "key_gate": key_gate, "natural_frequency": natural_frequency}  # fmt: skip
-    check.require_together({name: x for name, x in given.items() if x is not None})
+             "key_gate": key_gate, "natural_frequency": natural_frequency,
+             "sink": sink if isinstance(sink, torch.Tensor) else None}  # fmt: skip
+    given = {name: x for name, x in given.items() if x is not None}
+    for name, x in given.items():
+        check.require_floating(x, name)
+    check.require_together(given)
+    check.require_coordinates(key_phase, "key_phase")
     visibility = check.require_visibility(
         query_phase, key_phase, attn_mask=attn_mask, key_mask=key_mask, cu_seqlens=cu_seqlens,
         is_causal=is_causal, exclude_self=exclude_self,
     )  # fmt: skip
-    theta_t, theta_u = at_least_float32(query_phase), at_least_float32(key_phase)
-    theta_t, theta_u = theta_t.to(theta_u.dtype), theta_u.to(theta_t.dtype)
+    dtype = widest(query_phase, key_phase)
+    theta_t, theta_u = query_phase.to(dtype), key_phase.to(dtype)
     g_t, g_u = _gate(query_gate, "query_gate", theta_t), _gate(key_gate, "key_gate", theta_u)
     seen = visibility.seen_keys(itself=successors)
     if query_phase is key_phase:
@@ -125,11 +130,18 @@ def score_inputs(
         check.require_same(
             query_phase, "query_phase", natural_frequency, "natural_frequency", -1, "coordinates"
         )
+        if visibility.offset < 0:
+            raise ValueError(
+                f"`natural_frequency` needs at most as many queries as keys; got "
+                f"{visibility.num_queries} and {visibility.num_keys}. Queries are the last tokens "
+                f"of the keys: pass all keys, or no drift."
+            )
         drift = phase_drift(
             natural_frequency, key_phase.shape[2], start=first_place, dtype=theta_t.dtype
         )
-    factor: float = query_phase.shape[-1] ** -0.5 if scale is None else scale
-    check.require_number(factor, "scale")
+    if scale is not None:
+        check.require_number(scale, "scale")
+    factor = query_phase.shape[-1] ** -0.5 if scale is None else float(scale)
     turn = None if drift is None else (drift.cos(), drift.sin())
     b = _sink(sink, theta_t)
     return ScoreInputs(Score(theta_t, theta_u, g_t, g_u, turn, factor, b, visibility), drift)
@@ -139,8 +151,24 @@ def _gate(gate: Tensor | None, name: str, phase: Tensor) -> Tensor:
     """Returns a gate in the shape of the phases; open when None."""
     if gate is None:
         return phase.new_ones(()).expand_as(phase)
+    return expanded(gate.to(phase.dtype), name, phase)
+
+
+def expanded(gate: Tensor, name: str, phase: Tensor) -> Tensor:
+    """Returns a gate in the shape of the phases.
+
+    Args:
+        gate: Broadcastable to `phase`.
+        name: Its name.
+        phase: The phases.
+
+    Raises:
+        TypeError: If it is not a floating tensor.
+        ValueError: If it does not broadcast.
+    """
+    check.require_floating(gate, name)
     try:
-        return gate.to(phase.dtype).expand_as(phase)
+        return gate.expand_as(phase)
     except RuntimeError:
         raise ValueError(
             f"`{name}` must broadcast to {tuple(phase.shape)}, batch, heads, length and dim; got "
@@ -154,7 +182,7 @@ def _sink(sink: Tensor | float | None, phase: Tensor) -> Tensor | None:
         return None
     if not isinstance(sink, torch.Tensor):
         check.require_number(sink, "sink")
-        return phase.new_full((phase.shape[1],), sink)
+        return phase.new_full((phase.shape[1],), float(sink))
     check.require_tensor(sink, "sink", "heads")
     check.require_same(phase, "query_phase", sink[None], "sink", 1, "heads")
     check.require_finite(sink, "sink")

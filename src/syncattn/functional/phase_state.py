@@ -14,7 +14,7 @@ from syncattn.functional.frustrated_synchronization import (
     require_kernel,
 )
 from syncattn.functional.kuramoto_attention import kuramoto_attention
-from syncattn.functional.phase_score import KeyGate, QueryGate, score_inputs
+from syncattn.functional.phase_score import KeyGate, QueryGate, expanded, score_inputs
 from syncattn.kernels.frustrated_synchronization import folding
 from syncattn.kernels.growth import appended
 from syncattn.kernels.kuramoto_attention import Fold, Unfold, tangent, unchanged
@@ -160,6 +160,9 @@ def frustrated_synchronization_step(
         BackendUnavailableError: If the backend asked for cannot run this call.
     """
     after = _continued(phase, key_gate, state, key_mask, options)
+    for name in ("harmonic_amplitude", "frustration"):
+        if options.get(name) is not None:
+            check.require_tensor(options[name], name, "heads delays harmonics dim")
     amplitude, frustration = options.get("harmonic_amplitude"), options.get("frustration")
     delays = 0 if amplitude is None else amplitude.shape[1]
     if amplitude is not None and frustration is not None:
@@ -219,7 +222,7 @@ def _next(
             past = remembered(before, folds(before)[0])
         if query_gate is not None:
             # The last token of the past only hands on its successor.
-            query_gate = query_gate.expand_as(phase)
+            query_gate = expanded(query_gate, "query_gate", phase)
             query_gate = torch.cat([torch.zeros_like(query_gate[:, :, :1]), query_gate], 2)
     now = score(first, None, query_gate)
     out, past = continued(now, past, after.key_mask, *folds(now))
@@ -241,7 +244,7 @@ def _continued(
                 f"per row; got it. Use `key_mask` for padding."
             )
     _require_new(phase, key_gate, state, key_mask)
-    gate = None if key_gate is None else key_gate.expand_as(phase)
+    gate = None if key_gate is None else expanded(key_gate, "key_gate", phase)
     if state is None:
         return PhaseState(phase, gate, key_mask)
     if gate is not None:
@@ -267,13 +270,16 @@ def _require_new(
             "`phase` must hold at least one new token; got none. Skip the step: the state stays "
             "as it is."
         )
-    if key_mask is not None and key_mask.shape != (phase.shape[0], phase.shape[2]):
-        raise ValueError(
-            f"`key_mask` must have one entry for each new token, ({phase.shape[0]}, "
-            f"{phase.shape[2]}); got {tuple(key_mask.shape)}. The state keeps the older ones."
-        )
+    check.require_new_mask(key_mask, phase, 2)
+    if key_gate is not None:
+        check.require_floating(key_gate, "key_gate")
+        check.require_together({"phase": phase, "key_gate": key_gate})
     if state is None:
         return
+    check.require_instance(
+        state, "state", PhaseState, "Pass what the step before returned, or None."
+    )
+    check.require_together({"state.phase": state.phase, "phase": phase})
     for axis, name in ((0, "sequences in the batch"), (1, "heads"), (3, "coordinates")):
         check.require_same(state.phase, "state.phase", phase, "phase", axis, name)
     if (key_gate is None) != (state.gate is None):

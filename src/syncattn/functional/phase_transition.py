@@ -36,14 +36,17 @@ def phase_transition(
         keys)``, True where the token and its successor both exist.
 
     Raises:
-        TypeError: If `delay` is not an integer.
-        ValueError: If `delay` is smaller than 1.
+        TypeError: If an argument has the wrong type or dtype.
+        ValueError: If `delay` is smaller than 1, or shapes do not fit.
     """
     check.require_integer(delay, "delay", minimum=1)
+    check.require_tensor(phase, "phase", "batch heads keys dim")
+    # The checks of attention over the same tokens are those of their masks.
+    check.require_visibility(phase, phase, key_mask=key_mask, cu_seqlens=cu_seqlens)
     theta = at_least_float32(phase)
     length = theta.shape[2]
     place = torch.arange(length, device=theta.device)
-    later = (place + delay).clamp(max=length - 1)
+    later = (place + delay).clamp(max=max(length - 1, 0))
     exists = (place + delay < length)[None]
     if key_mask is not None:
         exists = exists & key_mask & key_mask[:, later]

@@ -10,12 +10,13 @@ from syncattn import _validation as check
 from syncattn import reference
 from syncattn._masks import Visibility
 from syncattn._typing import Float, Tensor
-from syncattn.functional.oscillators import at_least_float32, visible_order_parameter
+from syncattn.functional.oscillators import visible_order_parameter, widest
 from syncattn.kernels import EDGE_FLOOR
 
 PerHead = Float[Tensor, " #heads"] | Float[Tensor, ""] | float | int
 
 _STRANGE = 1e6
+_SMALLEST = 1e-30
 _HALF = ({torch.bfloat16}, {torch.float16})
 
 
@@ -72,7 +73,7 @@ class Inputs(NamedTuple):
         """
         stretch = (2 * self.coupling_decay).sqrt()[:, None, None]
         c = self.coupling_strength[:, None] * self.order_parameter
-        inverse_threshold = 1 / (2 * self.coupling_decay[:, None] * c.square()).clamp(min=1e-30)
+        inverse_threshold = 1 / (2 * self.coupling_decay[:, None] * c.square()).clamp(min=_SMALLEST)
         return stretch * self.query_frequency, stretch * self.key_frequency, inverse_threshold
 
     def dense(self) -> Tensor:
@@ -113,14 +114,16 @@ def checked(
         check.require_same(
             query_frequency, "query_frequency", key_frequency, "key_frequency", axis, name
         )
+    check.require_coordinates(key_frequency, "key_frequency")
+    _require_together(query_frequency, key_frequency, phase, options)
     _check_options(options, query_frequency.shape[-1])
     visibility = check.require_visibility(
         query_frequency, key_frequency, attn_mask=options.attn_mask, key_mask=options.key_mask,
         cu_seqlens=options.cu_seqlens, is_causal=options.is_causal,
     )  # fmt: skip
     self_pairs = _self_pairs(query_frequency, key_frequency, options.self_pairs)
-    omega_i, omega_j = at_least_float32(query_frequency), at_least_float32(key_frequency)
-    omega_i, omega_j = omega_i.to(omega_j.dtype), omega_j.to(omega_i.dtype)
+    dtype = widest(query_frequency, key_frequency)
+    omega_i, omega_j = query_frequency.to(dtype), key_frequency.to(dtype)
     seen = visibility.seen_keys()
     if seen is not None:
         omega_j = torch.where(seen, omega_j, 0.0)
@@ -131,6 +134,9 @@ def checked(
     r = _order_parameter(
         phase, options.order_parameter, visibility, omega_i, options.unbiased_order_parameter
     )
+    strength = _per_head(options.coupling_strength, "coupling_strength", omega_i)
+    decay = _per_head(options.coupling_decay, "coupling_decay", omega_i)
+    _require_reach(strength, decay)
     half = {query_frequency.dtype, key_frequency.dtype} in _HALF and omega_j.device.type == "cuda"
     # Kernels for accelerators multiply half precision as it is, which a shift would round again.
     origin = omega_j.new_zeros(1, 1, 1, 1) if half else _origin(omega_j, visibility)
@@ -138,13 +144,30 @@ def checked(
         omega_i - origin,
         omega_j - origin,
         r,
-        _per_head(options.coupling_strength, "coupling_strength", omega_i),
-        _per_head(options.coupling_decay, "coupling_decay", omega_i),
+        strength,
+        decay,
         visibility,
         self_pairs,
         options,
         key_frequency.dtype if half else omega_j.dtype,
     )
+
+
+def _require_together(query: Tensor, key: Tensor, phase: Tensor | None, options: Options) -> None:
+    """Refuses tensors on different devices; a number on the CPU goes anywhere."""
+    together = {"query_frequency": query, "key_frequency": key}
+    for name, axes, x in (
+        ("phase", "batch heads keys phase_dim", phase),
+        ("order_parameter", "batch heads queries", options.order_parameter),
+    ):
+        if x is not None:
+            check.require_tensor(x, name, axes)
+            together[name] = x
+    for name in ("coupling_strength", "coupling_decay"):
+        x = getattr(options, name)
+        if isinstance(x, Tensor) and x.device.type != "cpu":
+            together[name] = x
+    check.require_together(together)
 
 
 def _check_options(options: Options, dim: int) -> None:
@@ -175,7 +198,10 @@ def _self_pairs(query: Tensor, key: Tensor, told: bool | None) -> bool:
             f"`self_pairs` must come with at most as many queries as keys; got {query.shape[2]} "
             f"and {key.shape[2]}. Pass all keys, or False for queries that are other tokens."
         )
-    return _same_tokens(query, key) if told is None else told
+    if told is None:
+        return _same_tokens(query, key)
+    check.require_flag(told, "self_pairs")
+    return told
 
 
 def _same_tokens(query: Tensor, key: Tensor) -> bool:
@@ -242,7 +268,7 @@ def _order_parameter(
         return order_parameter.to(like.dtype)
     if phase is None:
         return like.new_ones(like.shape[:3])
-    check.require_tensor(phase, "phase", "batch heads keys phase_dim")
+    check.require_coordinates(phase, "phase")
     if phase.shape[:3] != (*like.shape[:2], visibility.num_keys):
         raise ValueError(
             f"`phase` must have shape ({like.shape[0]}, {like.shape[1]}, {visibility.num_keys}, "
@@ -253,6 +279,12 @@ def _order_parameter(
 
 
 def _per_head(coupling: Tensor | float | int, name: str, like: Tensor) -> Tensor:
+    if not isinstance(coupling, Tensor):
+        check.require_number(coupling, name)
+    elif coupling.is_complex() or coupling.dtype == torch.bool:
+        raise TypeError(
+            f"`{name}` must be real; got {coupling.dtype}. Pass a floating tensor or a number."
+        )
     coupling = torch.as_tensor(coupling, dtype=like.dtype, device=like.device)
     if coupling.dim() > 1 or (coupling.dim() == 1 and coupling.shape[0] not in {1, like.shape[1]}):
         raise ValueError(
@@ -261,6 +293,20 @@ def _per_head(coupling: Tensor | float | int, name: str, like: Tensor) -> Tensor
         )
     check.require_positive(coupling, name)
     return coupling.expand(like.shape[1])
+
+
+def _require_reach(strength: Tensor, decay: Tensor) -> None:
+    """Refuses couplings whose scale is lost in rounding, where looking is free."""
+    if torch.compiler.is_compiling() or strength.device.type != "cpu" or not strength.numel():
+        return
+    scale = 2 * decay.detach() * strength.detach().square()
+    lowest, highest = scale.min().item(), scale.max().item()
+    if not _SMALLEST <= lowest <= highest <= 1 / _SMALLEST:
+        raise ValueError(
+            f"`coupling_decay` times the square of `coupling_strength` must lie between "
+            f"{_SMALLEST:g} and {1 / _SMALLEST:g}; got from {lowest / 2:g} to {highest / 2:g}. "
+            f"Express the frequencies in another unit of time."
+        )
 
 
 def _origin(omega: Tensor, visibility: Visibility) -> Tensor:

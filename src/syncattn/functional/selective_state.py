@@ -156,6 +156,7 @@ def selective_synchronization_step(
     )
     out = few_rows(after.frequency, after.value, r, after.key_mask, options)
     if out is not None:
+        check.require_computed(out, "frequency", "value")
         return out, after
     out = selective_synchronization(
         after.frequency[:, :, after.length - frequency.shape[2] :],
@@ -188,13 +189,18 @@ def _check_new(
             "`frequency` must hold at least one new token; got none. Skip the step: the state "
             "stays as it is."
         )
-    if key_mask is not None and key_mask.shape != (frequency.shape[0], frequency.shape[2]):
-        raise ValueError(
-            f"`key_mask` must have one entry for each new token, ({frequency.shape[0]}, "
-            f"{frequency.shape[2]}); got {tuple(key_mask.shape)}. The state keeps the older ones."
-        )
+    check.require_coordinates(frequency, "frequency")
+    together = {"frequency": frequency, "value": value} | (
+        {} if phase is None else {"phase": phase}
+    )
+    check.require_together(together)
+    check.require_new_mask(key_mask, frequency, 2)
     if state is None:
         return
+    check.require_instance(
+        state, "state", SynchronizationState, "Pass what the step before returned, or None."
+    )
+    check.require_together({"state.frequency": state.frequency, "frequency": frequency})
     for axis, name in ((0, "sequences in the batch"), (1, "heads"), (3, "coordinates")):
         check.require_same(state.frequency, "state.frequency", frequency, "frequency", axis, name)
     check.require_same(state.value, "state.value", value, "value", 3, "coordinates")

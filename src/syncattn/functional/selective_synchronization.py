@@ -128,7 +128,9 @@ def selective_synchronization(
     seen = inputs.visibility.seen_keys()
     value = value if seen is None else torch.where(seen, value, 0.0)
     check.require_finite(value, "value")
-    return attend(inputs, value, backend)
+    out = attend(inputs, value, backend)
+    check.require_computed(out, "query_frequency", "key_frequency", "value")
+    return out
 
 
 def attend(inputs: Inputs, value: Tensor, backend: str) -> Tensor:
@@ -241,4 +243,5 @@ def selective_synchronization_weights(
     inputs = checked(query_frequency, key_frequency, phase, options)
     strength = inputs.dense()
     weights = reference.synchronization_weights(strength, epsilon=_epsilon(options))
+    check.require_computed(weights, "query_frequency", "key_frequency")
     return weights, inputs.order_parameter, strength > 0

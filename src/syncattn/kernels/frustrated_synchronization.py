@@ -126,7 +126,7 @@ def frustrated_synchronization_dense(
     theta = score.key_phase
     cosines, sines = harmonics(theta.cos(), theta.sin(), num_harmonics)
     means: list[Tensor] = []
-    for n in range(min(delays, theta.shape[-2])):
+    for n in range(min(delays, max(theta.shape[-2], 1))):
         part = weights[..., : theta.shape[-2] - n]
         if reach is not None:
             part = torch.where(reach[..., n:], part, 0.0)

@@ -133,8 +133,9 @@ class LeafTile(NamedTuple):
 
     def columns(self, x: Tensor) -> Tensor:
         """Returns the tile's keys, ``(tiles, keys, ...)``."""
+        rows = self.key_leaves.shape[1] * x.shape[1]
         return x.index_select(0, self.key_leaves.flatten()).reshape(
-            len(self.leaves), -1, *x.shape[2:]
+            len(self.leaves), rows, *x.shape[2:]
         )
 
     def key_places(self, device: torch.device) -> Tensor:

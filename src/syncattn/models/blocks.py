@@ -110,6 +110,9 @@ def _build_feedforward(config: SyncAttnConfig) -> nn.Module | None:
     if config.feedforward == "none":
         return None
     if config.feedforward == "mean-field":
-        return sync_nn.MeanFieldCoupling(config.hidden_size, config.intermediate_size)
-    feedforward = sync_nn.PhaseSwiGLU if config.on_torus else sync_nn.SwiGLU
-    return feedforward(config.hidden_size, config.intermediate_size)
+        kind = sync_nn.MeanFieldCoupling
+    elif config.on_torus:
+        kind = sync_nn.PhaseSwiGLU
+    else:
+        return sync_nn.SwiGLU(config.hidden_size, config.intermediate_size)
+    return kind(config.hidden_size, config.intermediate_size, features=config.phase_features)

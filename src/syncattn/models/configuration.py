@@ -7,6 +7,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from syncattn import _validation as check
+from syncattn.nn.phase_features import PHASE_FEATURES
 
 EUCLIDEAN = ("softmax", "selective", "oscillator")
 TORUS = ("kuramoto", "frustrated")
@@ -29,6 +30,8 @@ class SyncAttnConfig(PreTrainedConfig):
             ``4 * hidden_size`` when None.
         max_position_embeddings: Longest sequence.
         feedforward: ``"swiglu"``, ``"mean-field"`` (torus only) or ``"none"``.
+        phase_features: What it reads of phases (torus only): ``"sine"`` with learned offsets, or
+            ``"cosine-sine"``; see `syncattn.nn.PhaseFeatures`.
         attention_options: Keyword arguments of the mechanism's module in `syncattn.nn`.
         initializer_range: Standard deviation of projections; one over the root of the fan-in when
             None.
@@ -59,6 +62,7 @@ class SyncAttnConfig(PreTrainedConfig):
         intermediate_size: int | None = None,
         max_position_embeddings: int = 1024,
         feedforward: str = "swiglu",
+        phase_features: str = "sine",
         attention_options: dict[str, Any] | None = None,
         initializer_range: float | None = None,
         phase_embedding_std: float = 0.7,
@@ -70,6 +74,7 @@ class SyncAttnConfig(PreTrainedConfig):
     ) -> None:
         check.require_choice(mechanism, "mechanism", MECHANISMS)
         check.require_choice(feedforward, "feedforward", FEEDFORWARDS)
+        check.require_choice(phase_features, "phase_features", PHASE_FEATURES)
         check.require_choice(pooling, "pooling", POOLINGS)
         if feature_size is not None:
             check.require_integer(feature_size, "feature_size", minimum=1)
@@ -100,6 +105,7 @@ class SyncAttnConfig(PreTrainedConfig):
         self.intermediate_size = intermediate_size
         self.max_position_embeddings = max_position_embeddings
         self.feedforward = feedforward
+        self.phase_features = phase_features
         self.attention_options = dict(attention_options or {})
         self.initializer_range = initializer_range
         self.phase_embedding_std = phase_embedding_std

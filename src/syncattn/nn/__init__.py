@@ -8,6 +8,7 @@ from syncattn.nn.kuramoto_attention import KuramotoAttention
 from syncattn.nn.locking import locking_loss
 from syncattn.nn.oscillator_attention import OscillatorAttention, OscillatorCouplings
 from syncattn.nn.osn import OscillatorySynchronizationBlock, OscillatorySynchronizationNetwork
+from syncattn.nn.phase_features import PhaseFeatures
 from syncattn.nn.selective_checkpoint import read_author_state_dict
 from syncattn.nn.selective_synchronization import SelectiveSynchronization
 from syncattn.nn.softmax import SoftmaxAttention
@@ -25,6 +26,7 @@ __all__ = [
     "OscillatorySynchronizationBlock",
     "OscillatorySynchronizationNetwork",
     "PhaseBlock",
+    "PhaseFeatures",
     "PhaseSwiGLU",
     "SelectiveSynchronization",
     "SoftmaxAttention",

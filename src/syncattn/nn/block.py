@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from syncattn import _validation as check
 from syncattn._typing import Float, Tensor
 from syncattn.nn.decoding import go_on
 from syncattn.nn.synchrony import Synchrony
@@ -27,6 +28,7 @@ class EuclideanBlock(nn.Module):
         self, attention: nn.Module, feedforward: nn.Module | None, hidden_size: int, *, eps: float
     ) -> None:
         super().__init__()
+        check.require_integer(hidden_size, "hidden_size", minimum=1)
         self.attention_norm = nn.RMSNorm(hidden_size, eps=eps)
         self.attention = attention
         self.feedforward_norm = None if feedforward is None else nn.RMSNorm(hidden_size, eps=eps)

@@ -162,8 +162,7 @@ def require_step(hidden_states: Tensor, state: Any, key_mask: Tensor | None) -> 
         TypeError: If the mask is not boolean, or the state is none.
     """
     check.require_tensor(hidden_states, "hidden_states", "batch new width")
-    batch, new = hidden_states.shape[:2]
-    if new == 0:
+    if hidden_states.shape[1] == 0:
         raise ValueError(
             "`hidden_states` must hold at least one new token; got none. Skip the step: the state "
             "stays as it is."
@@ -173,18 +172,7 @@ def require_step(hidden_states: Tensor, state: Any, key_mask: Tensor | None) -> 
             f"`state` must be what the step before returned, or None at the start; got "
             f"{type(state).__name__}. Start again with None."
         )
-    if key_mask is None:
-        return
-    if key_mask.dtype is not torch.bool:
-        raise TypeError(
-            f"`key_mask` must be boolean, True where a token is real; got {key_mask.dtype}. "
-            f"Call .bool() on it."
-        )
-    if key_mask.shape != (batch, new):
-        raise ValueError(
-            f"`key_mask` must have one entry for each new token, ({batch}, {new}); got "
-            f"{tuple(key_mask.shape)}. The state keeps those of the older ones."
-        )
+    check.require_new_mask(key_mask, hidden_states, 1)
 
 
 def require_croppable(length: int, present: int) -> None:

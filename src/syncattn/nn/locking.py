@@ -61,6 +61,21 @@ def locking_loss(
     check.require_tensor(frequency, "frequency", "batch heads length dim")
     check.require_integer(num_pairs, "num_pairs", minimum=1)
     check.require_number(temperature, "temperature", minimum=0.0, exclusive=True)
+    heads = frequency.shape[1]
+    for name, x in (("coupling_strength", coupling_strength), ("coupling_decay", coupling_decay)):
+        check.require_tensor(x, name, "heads")
+        check.require_positive(x, name)
+        check.require_same(frequency, "frequency", x[None], name, 1, "heads")
+    if order_parameter is not None:
+        check.require_tensor(order_parameter, "order_parameter", "batch heads length")
+        for axis, name in ((0, "sequences in the batch"), (1, "heads"), (2, "tokens")):
+            check.require_same(
+                frequency, "frequency", order_parameter, "order_parameter", axis, name
+            )
+    together = {"frequency": frequency, "coupling_strength": coupling_strength,
+                "coupling_decay": coupling_decay, "order_parameter": order_parameter}  # fmt: skip
+    check.require_together({name: x for name, x in together.items() if x is not None})
+    check.require_visibility(frequency, frequency, key_mask=key_mask)
     omega = at_least_float32(frequency)
     batch, heads, length, _ = omega.shape
     target = _targets(target_locked_fraction, heads, omega)
@@ -82,7 +97,9 @@ def locking_loss(
     locked = logsigmoid(z).masked_fill(blank, -torch.inf).logsumexp(-1) - kept
     free = logsigmoid(-z).masked_fill(blank, -torch.inf).logsumexp(-1) - kept
     loss = target * (target.log() - locked) + (1 - target) * ((1 - target).log() - free)
-    return (loss * width / temperature).mean()
+    loss = (loss * width / temperature).mean()
+    check.require_computed(loss, "frequency", "coupling_strength", "coupling_decay")
+    return loss
 
 
 def _sampled_pairs(

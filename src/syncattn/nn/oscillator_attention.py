@@ -26,6 +26,7 @@ from syncattn.nn.oscillator_options import (
     published,
 )
 from syncattn.nn.rotary import rotate
+from syncattn.nn.stream import require_stream
 from syncattn.nn.synchrony import Synchrony
 
 Stream = Float[Tensor, "batch length width"]
@@ -124,6 +125,7 @@ class OscillatorAttention(nn.Module):
             )  # fmt: skip
             bias, rotary_base, readout_gain, coupling_bias = fixed["bias"], None, None, None
         anchors = ("free" if variant == "paper" else "ball") if anchors is None else anchors
+        check.require_integer(num_heads, "num_heads", minimum=1)
         parts = num_heads if rotary_base is None else 2 * num_heads
         name = "num_heads" if rotary_base is None else "2 * num_heads"
         check.require_divisible(hidden_size, "hidden_size", parts, name)
@@ -244,6 +246,7 @@ class OscillatorAttention(nn.Module):
             the state to pass to the next step.
         """
         require_step(hidden_states, state, key_mask)
+        require_stream(hidden_states, self.q_proj.in_features, self.q_proj.weight)
         past = 0 if state is None else state.length
         require_places(self._anchors, self.anchor_kind, past + hidden_states.shape[1])
         query, key = self._scores(hidden_states, hidden_states, past)
@@ -340,6 +343,10 @@ class OscillatorAttention(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Returns query, key, value and anchor."""
         source = x if other is None else other
+        width, weight = self.q_proj.in_features, self.q_proj.weight
+        require_stream(x, width, weight)
+        require_stream(source, width, weight, name="encoder_hidden_states" if other is not None
+                       else "hidden_states", **visibility)  # fmt: skip
         query, key = self._scores(x, source)
         value = split_heads(self.v_proj(source), self.num_heads)
         anchor = self.anchor(

@@ -11,6 +11,7 @@ from torch import nn
 from syncattn import _validation as check
 from syncattn._typing import Float, Int, Tensor
 from syncattn.nn.selective_synchronization import SelectiveSynchronization
+from syncattn.nn.stream import require_stream
 from syncattn.nn.synchrony import Synchrony
 
 INITIAL_STD = 0.02
@@ -55,6 +56,7 @@ class OscillatorySynchronizationBlock(nn.Module):
         attention_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        check.require_divisible(hidden_size, "hidden_size", num_heads, "num_heads")
         intermediate_size = 4 * hidden_size if intermediate_size is None else intermediate_size
         check.require_integer(intermediate_size, "intermediate_size", minimum=1)
         check.require_number(dropout, "dropout", minimum=0.0, maximum=1.0)
@@ -84,6 +86,7 @@ class OscillatorySynchronizationBlock(nn.Module):
             ``(batch, length, hidden_size)``.
         """
         x = hidden_states
+        require_stream(x, self.attention_norm.normalized_shape[0], self.attention_norm.weight)
         x = x + self.attention_dropout(self.attention(self.attention_norm(x), **visibility))
         return x + self.feedforward(self.feedforward_norm(x))
 
@@ -97,6 +100,8 @@ class OscillatorySynchronizationBlock(nn.Module):
         Returns:
             Weights, order parameter and locked pairs.
         """
+        norm = self.attention_norm
+        require_stream(hidden_states, norm.normalized_shape[0], norm.weight)
         return self.attention.synchrony(self.attention_norm(hidden_states), **visibility)
 
 
@@ -141,6 +146,8 @@ class OscillatorySynchronizationNetwork(nn.Module):
     ) -> None:
         super().__init__()
         check.require_integer(vocab_size, "vocab_size", minimum=1)
+        check.require_integer(hidden_size, "hidden_size", minimum=1)
+        check.require_number(dropout, "dropout", minimum=0.0, maximum=1.0)
         check.require_integer(num_hidden_layers, "num_hidden_layers", minimum=1)
         self.embed_tokens = nn.Embedding(vocab_size, hidden_size)
         self.dropout = nn.Dropout(dropout)

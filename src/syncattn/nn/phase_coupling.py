@@ -14,6 +14,7 @@ from syncattn.functional import PhaseState, kuramoto_attention_weights, rotary_d
 from syncattn.nn.decay import without_decay
 from syncattn.nn.decoding import require_step
 from syncattn.nn.heads import HeadwiseLinear, merge_heads, split_heads
+from syncattn.nn.stream import require_stream
 from syncattn.nn.synchrony import Synchrony
 
 LOCKED_COSINE = 0.5 * 3**0.5
@@ -48,7 +49,7 @@ class PhaseCoupling(nn.Module):
         hidden_size: Number of phases of a token.
         num_heads: Number of heads; divides `hidden_size`.
         gate: ``"query-key"`` (both sides linear in the features :math:`[\cos\theta,
-            \sin\\theta]`, bias 1), ``"query"``, ``"static"`` (positive, one per head and
+            \sin\theta]`, bias 1), ``"query"``, ``"static"`` (positive, one per head and
             coordinate) or ``"signed"``.
         gate_input: Whose features a gate reads: those of its own ``"head"``, or of the whole
             ``"token"``, with as many times the weights as there are heads.
@@ -79,6 +80,7 @@ class PhaseCoupling(nn.Module):
         check.require_choice(gate, "gate", GATES)
         check.require_choice(gate_input, "gate_input", GATE_INPUTS)
         check.require_choice(sink, "sink", SINKS)
+        self.hidden_size = hidden_size
         self.num_heads = num_heads
         self.gate = gate
         self.gate_input = gate_input
@@ -136,6 +138,7 @@ class PhaseCoupling(nn.Module):
         Returns:
             ``(batch, length, hidden_size)``.
         """
+        self._require(phase, "phase", **visibility)
         theta = split_heads(phase, self.num_heads)
         return merge_heads(self.couple(theta, *self.gates(phase), **visibility))
 
@@ -158,6 +161,7 @@ class PhaseCoupling(nn.Module):
             the state to pass to the next step.
         """
         require_step(hidden_states, state, key_mask)
+        self._require(hidden_states, "hidden_states")
         theta = split_heads(hidden_states, self.num_heads)
         out, after = self.couple_step(theta, *self.gates(hidden_states), state, key_mask)
         return merge_heads(out), after
@@ -230,6 +234,7 @@ class PhaseCoupling(nn.Module):
         Returns:
             The dense picture of the layer.
         """
+        self._require(phase, "phase", **visibility)
         theta = split_heads(phase, self.num_heads)
         weights = kuramoto_attention_weights(
             theta, theta, *self.gates(phase), **self.score_options(theta), **visibility
@@ -241,6 +246,10 @@ class PhaseCoupling(nn.Module):
         # A weight can underflow to 0, so the weights do not tell what is visible.
         locked = (alignment > LOCKED_COSINE * theta.shape[-1]) & self._visible(theta, visibility)
         return Synchrony(weights, coherence, locked)
+
+    def _require(self, phase: Tensor, name: str, **visibility: Any) -> None:
+        weight = self.raw_gate if self.query_gate_proj is None else self.query_gate_proj.weight
+        require_stream(phase, self.hidden_size, weight, name=name, **visibility)
 
     def _visible(self, theta: Tensor, visibility: dict[str, Any]) -> Tensor:
         seen = check.require_visibility(theta, theta, exclude_self=self.exclude_self, **visibility)

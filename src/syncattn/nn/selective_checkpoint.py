@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from syncattn import _validation as check
 from syncattn._typing import Tensor
 
 PROJECTIONS = {
@@ -76,6 +77,7 @@ def read_author_state_dict(path: str | Path) -> dict[str, Tensor]:
         ValueError: If the file holds anything but tensors by name.
         ImportError: If the file is one of safetensors and that package is not installed.
     """
+    check.require_path(path)
     path = Path(path)
     if path.suffix == ".safetensors":
         try:

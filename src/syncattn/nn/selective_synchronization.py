@@ -33,6 +33,7 @@ from syncattn.nn.selective_options import (
     require_published,
     targets_per_head,
 )
+from syncattn.nn.stream import require_stream
 from syncattn.nn.synchrony import Synchrony
 
 PAPER_COUPLING = math.log1p(math.e)
@@ -251,6 +252,7 @@ class SelectiveSynchronization(nn.Module):
         Returns:
             ``(batch, length, hidden_size)``.
         """
+        self._require(hidden_states, **visibility)
         value = split_heads(self.v_proj(hidden_states), self.num_heads)
         if self.training and self.dropout > 0:
             weights = drop(self.synchrony(hidden_states, **visibility).weights, self.dropout)
@@ -287,6 +289,7 @@ class SelectiveSynchronization(nn.Module):
             the state to pass to the next step.
         """
         require_step(hidden_states, state, key_mask)
+        self._require(hidden_states)
         out, after = selective_synchronization_step(
             self.natural_frequency(hidden_states, key_mask=key_mask, state=state),
             split_heads(self.v_proj(hidden_states), self.num_heads),
@@ -310,6 +313,7 @@ class SelectiveSynchronization(nn.Module):
         Returns:
             The dense picture of the layer.
         """
+        self._require(hidden_states, **visibility)
         omega = self._frequency(hidden_states, visibility)
         return Synchrony(
             *selective_synchronization_weights(
@@ -343,6 +347,7 @@ class SelectiveSynchronization(nn.Module):
         Returns:
             A scalar to add, with a small weight, to the loss; see `syncattn.nn.locking_loss`.
         """
+        self._require(hidden_states, **visibility)
         omega = self._content_frequency(hidden_states)
         phase = self.phase(hidden_states).detach()
         seen = check.require_visibility(omega, omega, **visibility)
@@ -370,6 +375,10 @@ class SelectiveSynchronization(nn.Module):
                 passed over.
         """
         load_author_layer(self, state_dict, prefix=prefix)
+
+    def _require(self, x: Tensor, **visibility: Any) -> None:
+        projection = self.frequency_proj
+        require_stream(x, projection.in_features, projection.weight, **visibility)
 
     def _content_frequency(self, x: Tensor) -> Tensor:
         omega = split_heads(self.frequency_proj(x), self.num_heads)

@@ -14,6 +14,7 @@ from syncattn._typing import Bool, Float, Tensor
 from syncattn.nn.decoding import KeyValueState, joined_mask, require_step
 from syncattn.nn.heads import merge_heads, split_heads
 from syncattn.nn.rotary import rotate
+from syncattn.nn.stream import require_stream
 from syncattn.nn.synchrony import Synchrony
 
 
@@ -43,6 +44,7 @@ class SoftmaxAttention(nn.Module):
         bias: bool = False,
     ) -> None:
         super().__init__()
+        check.require_integer(num_heads, "num_heads", minimum=1)
         parts = num_heads if rotary_base is None else 2 * num_heads
         name = "num_heads" if rotary_base is None else "2 * num_heads"
         check.require_divisible(hidden_size, "hidden_size", parts, name)
@@ -68,6 +70,7 @@ class SoftmaxAttention(nn.Module):
         query, key, seen = self._scores(hidden_states, visibility)
         value = split_heads(self.v_proj(hidden_states), self.num_heads)
         out = kernels.attend(query, key, value, scale=query.shape[-1] ** -0.5, visibility=seen)
+        check.require_computed(out, "hidden_states")
         return self.o_proj(merge_heads(out))
 
     def step(
@@ -89,6 +92,10 @@ class SoftmaxAttention(nn.Module):
             the state to pass to the next step.
         """
         require_step(hidden_states, state, key_mask)
+        if state is not None:
+            check.require_instance(
+                state, "state", KeyValueState, "Pass what the step before returned, or None."
+            )
         past = 0 if state is None else state.length
         query, key = self._rotated(hidden_states, past)
         value = split_heads(self.v_proj(hidden_states), self.num_heads)
@@ -97,6 +104,7 @@ class SoftmaxAttention(nn.Module):
             key, value = torch.cat([state.key, key], 2), torch.cat([state.value, value], 2)
         seen = check.require_visibility(query, key, key_mask=mask, is_causal=True)
         out = kernels.attend(query, key, value, scale=query.shape[-1] ** -0.5, visibility=seen)
+        check.require_computed(out, "hidden_states")
         return self.o_proj(merge_heads(out)), KeyValueState(key, value, mask)
 
     def synchrony(
@@ -115,13 +123,16 @@ class SoftmaxAttention(nn.Module):
         identity = torch.eye(key.shape[2], dtype=query.dtype, device=query.device)
         identity = identity.expand(*key.shape[:2], -1, -1)
         scale = query.shape[-1] ** -0.5
-        return Synchrony(kernels.attend(query, key, identity, scale=scale, visibility=seen))
+        weights = kernels.attend(query, key, identity, scale=scale, visibility=seen)
+        check.require_computed(weights, "hidden_states")
+        return Synchrony(weights)
 
     def _scores(self, x: Tensor, visibility: dict[str, Any]) -> tuple[Tensor, Tensor, Visibility]:
         query, key = self._rotated(x)
         return query, key, check.require_visibility(query, key, **visibility)
 
     def _rotated(self, x: Tensor, past: int = 0) -> tuple[Tensor, Tensor]:
+        require_stream(x, self.q_proj.in_features, self.q_proj.weight)
         query, key = (
             split_heads(project(x), self.num_heads) for project in (self.q_proj, self.k_proj)
         )

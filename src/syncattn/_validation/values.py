@@ -1,21 +1,26 @@
-"""Every argument check and its sentence, in one place."""
+"""Checks of tensors, numbers, names and flags, each with its sentence."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Collection
-from itertools import pairwise
 from typing import Any
 
 import torch
 
-from syncattn._masks import Visibility, segments
 from syncattn._typing import Tensor
 
+_LARGEST = 2**53
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
-def _shape(tensor: Tensor) -> str:
+def shape_of(tensor: Tensor) -> str:
+    """Returns the shape of a tensor as a sentence shows it.
+
+    Args:
+        tensor: Any tensor.
+    """
     return "(" + ", ".join(str(n) for n in tensor.shape) + ")"
 
 
@@ -31,6 +36,24 @@ def require_tensor(tensor: Any, name: str, axes: str) -> None:
         TypeError: If it is not a tensor, or not of a floating dtype.
         ValueError: If its rank differs.
     """
+    require_floating(tensor, name)
+    if tensor.dim() != len(axes.split()):
+        raise ValueError(
+            f"`{name}` must have the axes ({', '.join(axes.split())}); got shape "
+            f"{shape_of(tensor)}. Reshape it to rank {len(axes.split())}."
+        )
+
+
+def require_floating(tensor: Any, name: str) -> None:
+    """Refuses what is not a floating tensor, of whatever shape.
+
+    Args:
+        tensor: The argument.
+        name: Its name.
+
+    Raises:
+        TypeError: If it is not a tensor, or not of a floating dtype.
+    """
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(
             f"`{name}` must be a torch.Tensor; got {type(tensor).__name__}. "
@@ -41,10 +64,22 @@ def require_tensor(tensor: Any, name: str, axes: str) -> None:
             f"`{name}` must be float64, float32, bfloat16 or float16; got {tensor.dtype}. "
             f"Call .float() on it."
         )
-    if tensor.dim() != len(axes.split()):
+
+
+def require_coordinates(tensor: Tensor, name: str) -> None:
+    """Refuses points of a space without dimensions.
+
+    Args:
+        tensor: The argument, its coordinates last.
+        name: Its name.
+
+    Raises:
+        ValueError: If the last axis is empty.
+    """
+    if tensor.shape[-1] == 0:
         raise ValueError(
-            f"`{name}` must have the axes ({', '.join(axes.split())}); got shape {_shape(tensor)}. "
-            f"Reshape it to rank {len(axes.split())}."
+            f"`{name}` must have at least one coordinate; got shape {shape_of(tensor)}. Its last "
+            f"axis counts them."
         )
 
 
@@ -67,7 +102,7 @@ def require_same(first: Tensor, first_name: str, second: Tensor, second_name: st
         raise ValueError(
             f"`{second_name}` must have as many {axis_name} as `{first_name}`; "
             f"got {second.shape[axis]} and {first.shape[axis]}. "
-            f"Shapes were {_shape(second)} and {_shape(first)}."
+            f"Shapes were {shape_of(second)} and {shape_of(first)}."
         )
 
 
@@ -85,6 +120,45 @@ def require_together(tensors: dict[str, Tensor]) -> None:
         listed = ", ".join(f"`{name}` on {device}" for name, device in devices.items())
         raise ValueError(
             f"All tensors must be on one device; got {listed}. Move them with .to(device)."
+        )
+
+
+def require_fitting(tensors: dict[str, Any]) -> None:
+    """Refuses what are not floating tensors with values that broadcast against each other.
+
+    Args:
+        tensors: The arguments by name.
+
+    Raises:
+        TypeError: If one is not a tensor, or not of a floating dtype.
+        ValueError: If shapes or devices do not fit, or a tensor has no values at all.
+    """
+    for name, tensor in tensors.items():
+        require_floating(tensor, name)
+        require_values(tensor, name)
+    require_together(tensors)
+    try:
+        torch.broadcast_shapes(*(tensor.shape for tensor in tensors.values()))
+    except RuntimeError:
+        listed = ", ".join(f"`{name}` {shape_of(x)}" for name, x in tensors.items())
+        raise ValueError(
+            f"The shapes must broadcast against each other; got {listed}. Add axes of size 1."
+        ) from None
+
+
+def require_values(tensor: Tensor, name: str) -> None:
+    """Refuses a tensor on the meta device, of which nothing but the shape is known.
+
+    Args:
+        tensor: The argument.
+        name: Its name.
+
+    Raises:
+        ValueError: If it has no values.
+    """
+    if tensor.device.type == "meta":
+        raise ValueError(
+            f"`{name}` must hold values; got a tensor on the meta device. Pass one on another."
         )
 
 
@@ -112,6 +186,27 @@ def require_finite(tensor: Tensor, name: str) -> None:
         )
 
 
+def require_computed(out: Tensor, *names: str) -> None:
+    """Refuses a result that finite arguments made infinite, where looking is free.
+
+    Args:
+        out: What was computed.
+        names: The arguments whose size decides.
+
+    Raises:
+        ValueError: If a value is NaN or infinite.
+    """
+    if torch.compiler.is_compiling() or out.device.type != "cpu":
+        return
+    # A sum may overflow where every term is finite, so it only says where to look closely.
+    if not math.isfinite(out.detach().sum().item()) and not bool(out.isfinite().all()):
+        listed = " and ".join(f"`{name}`" for name in names)
+        raise ValueError(
+            f"{listed} must be small enough for what is computed of them to fit {out.dtype}; got "
+            f"values that overflow. Scale them down, or pass float64."
+        )
+
+
 def require_choice(value: Any, name: str, choices: Collection[Any]) -> None:
     """Refuses a value that is not among the choices.
 
@@ -123,7 +218,8 @@ def require_choice(value: Any, name: str, choices: Collection[Any]) -> None:
     Raises:
         ValueError: If it is none of them.
     """
-    if value not in choices:
+    # What cannot be hashed, or compares element by element, is none of them.
+    if (value is not None and not isinstance(value, str | int | float)) or value not in choices:
         listed = ", ".join(repr(choice) for choice in choices)
         raise ValueError(f"`{name}` must be one of {listed}; got {value!r}. Choose one of these.")
 
@@ -138,7 +234,7 @@ def require_integer(value: Any, name: str, *, minimum: int) -> None:
 
     Raises:
         TypeError: If it is not an integer.
-        ValueError: If it is too small.
+        ValueError: If it is too small, or larger than a float64 can count.
     """
     if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
         raise TypeError(
@@ -147,6 +243,8 @@ def require_integer(value: Any, name: str, *, minimum: int) -> None:
         )
     if value < minimum:
         raise ValueError(f"`{name}` must be at least {minimum}; got {value}. Raise it.")
+    if isinstance(value, int) and value > _LARGEST:
+        raise ValueError(f"`{name}` must be at most {_LARGEST}; got {value}. Lower it.")
 
 
 def require_number(
@@ -184,6 +282,59 @@ def require_number(
         )
 
 
+def require_flag(value: Any, name: str) -> None:
+    """Refuses what is not True or False.
+
+    Args:
+        value: The argument.
+        name: Its name.
+
+    Raises:
+        TypeError: If it is something else.
+    """
+    if not isinstance(value, bool | torch.SymBool):
+        raise TypeError(
+            f"`{name}` must be True or False; got {value!r} of type {type(value).__name__}. "
+            f"Convert it with bool()."
+        )
+
+
+def require_path(value: Any) -> None:
+    """Refuses what cannot name a file.
+
+    Args:
+        value: The argument `path`.
+
+    Raises:
+        TypeError: If it is neither a text nor a path.
+        ValueError: If it holds a null character, which no system allows.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(
+            f"`path` must be a text or a path; got {type(value).__name__}. Name the file."
+        )
+    if "\0" in os.fsdecode(value):
+        raise ValueError("`path` must be without null characters; got one. Check the name.")
+
+
+def require_instance(value: Any, name: str, kind: type, remedy: str) -> None:
+    """Refuses what is not of a class.
+
+    Args:
+        value: The argument.
+        name: Its name.
+        kind: The class.
+        remedy: What to do, one sentence.
+
+    Raises:
+        TypeError: If it is of another class.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"`{name}` must be of {kind.__name__}; got {type(value).__name__}. {remedy}"
+        )
+
+
 def require_divisible(total: int, total_name: str, part: int, part_name: str) -> None:
     """Refuses a total that does not divide into equal parts.
 
@@ -194,8 +345,11 @@ def require_divisible(total: int, total_name: str, part: int, part_name: str) ->
         part_name: Its name.
 
     Raises:
-        ValueError: If a remainder is left.
+        TypeError: If one is not an integer.
+        ValueError: If one is smaller than 1, or a remainder is left.
     """
+    require_integer(total, total_name, minimum=1)
+    require_integer(part, part_name, minimum=1)
     if total % part:
         lower, upper = total - total % part, total + part - total % part
         raise ValueError(
@@ -222,101 +376,3 @@ def require_positive(tensor: Tensor, name: str) -> None:
             f"`{name}` must be positive; got {smallest:g}. Pass a positive value, for example "
             f"through softplus."
         )
-
-
-def require_visibility(
-    query: Tensor,
-    key: Tensor,
-    *,
-    attn_mask: Tensor | None = None,
-    key_mask: Tensor | None = None,
-    cu_seqlens: Tensor | None = None,
-    is_causal: bool = False,
-    exclude_self: bool = False,
-) -> Visibility:
-    """Checks the masks of an operator and returns them as one value.
-
-    Args:
-        query: ``(batch, heads, queries, …)``.
-        key: ``(batch, heads, keys, …)``.
-        attn_mask: Boolean, broadcastable to ``(batch, heads, queries, keys)``.
-        key_mask: Boolean ``(batch, keys)``, True where a key is real.
-        cu_seqlens: Cumulative lengths of packed sequences, from 0 to the number of keys.
-        is_causal: Whether the future is hidden.
-        exclude_self: Whether a token is hidden from itself.
-
-    Returns:
-        Who sees whom.
-
-    Raises:
-        ValueError: If shapes do not fit, or two descriptions conflict.
-        TypeError: If a mask is not boolean.
-    """
-    batch, heads, num_queries, num_keys = *query.shape[:3], key.shape[2]
-    if is_causal and num_queries > num_keys:
-        raise ValueError(
-            f"`is_causal` needs at most as many queries as keys; got {num_queries} and {num_keys}. "
-            f"Queries are the last tokens of the keys: pass all keys."
-        )
-    segment = None
-    if cu_seqlens is not None:
-        if attn_mask is not None or key_mask is not None:
-            other = "attn_mask" if attn_mask is not None else "key_mask"
-            raise ValueError(
-                f"`cu_seqlens` must come without `{other}`; got both. Packed sequences have no "
-                f"padding: drop the mask, or unpack the sequences."
-            )
-        segment = _require_segments(cu_seqlens, batch, num_queries, num_keys)
-    if key_mask is not None:
-        _require_boolean(key_mask, "key_mask")
-        if key_mask.shape != (batch, num_keys):
-            raise ValueError(
-                f"`key_mask` must have shape ({batch}, {num_keys}), batch and keys; "
-                f"got {_shape(key_mask)}. True marks a real key."
-            )
-    if attn_mask is not None:
-        _require_boolean(attn_mask, "attn_mask")
-        target = (batch, heads, num_queries, num_keys)
-        try:
-            fits = torch.broadcast_shapes(attn_mask.shape, target) == target
-        except RuntimeError:
-            fits = False
-        if not fits:
-            raise ValueError(
-                f"`attn_mask` must broadcast to {target}, batch, heads, queries and keys; "
-                f"got {_shape(attn_mask)}. Add axes of size 1 where it is shared."
-            )
-        attn_mask = attn_mask.reshape((1,) * (4 - attn_mask.dim()) + attn_mask.shape)
-    return Visibility(num_queries, num_keys, is_causal, key_mask, segment, attn_mask, exclude_self)
-
-
-def _require_boolean(mask: Any, name: str) -> None:
-    if not isinstance(mask, torch.Tensor) or mask.dtype is not torch.bool:
-        got = mask.dtype if isinstance(mask, torch.Tensor) else type(mask).__name__
-        raise TypeError(
-            f"`{name}` must be a boolean tensor, True where attention is allowed; got {got}. "
-            f"Weights are not logits: compare an additive mask with 0 first."
-        )
-
-
-def _require_segments(cu_seqlens: Tensor, batch: int, num_queries: int, num_keys: int) -> Tensor:
-    if batch != 1 or num_queries != num_keys:
-        raise ValueError(
-            f"`cu_seqlens` needs one packed row with as many queries as keys; got batch {batch}, "
-            f"{num_queries} queries and {num_keys} keys. Concatenate the sequences along the "
-            f"length."
-        )
-    if cu_seqlens.dim() != 1 or cu_seqlens.dtype not in {torch.int32, torch.int64}:
-        raise ValueError(
-            f"`cu_seqlens` must be a one-dimensional int32 or int64 tensor; got shape "
-            f"{_shape(cu_seqlens)} and {cu_seqlens.dtype}. Use torch.cumsum of the lengths."
-        )
-    if not torch.compiler.is_compiling():
-        ends = cu_seqlens.tolist()
-        rising = all(a <= b for a, b in pairwise(ends))
-        if len(ends) < 2 or ends[0] != 0 or ends[-1] != num_keys or not rising:
-            raise ValueError(
-                f"`cu_seqlens` must rise from 0 to the number of keys, {num_keys}; got {ends}. "
-                f"Prepend 0 to the cumulative lengths."
-            )
-    return segments(cu_seqlens, num_keys)

@@ -1,0 +1,33 @@
+"""What a linear map reads of phases."""
+
+import math
+
+import pytest
+import torch
+
+from syncattn.nn import PhaseFeatures
+from syncattn.training.setup import parameter_groups
+
+
+def test_sines_have_an_offset_of_their_own_that_is_learned_and_not_shrunk():
+    module, theta = PhaseFeatures(3), torch.randn(2, 3)
+    assert torch.equal(module(theta), theta.sin())
+    with torch.no_grad():
+        module.offset.copy_(torch.tensor([0.0, math.pi / 2, math.pi]))
+    expected = torch.stack([theta[:, 0].sin(), theta[:, 1].cos(), -theta[:, 2].sin()], -1)
+    torch.testing.assert_close(module(theta), expected)
+    module(theta).square().sum().backward()
+    assert module.offset.grad.any()
+    assert [g["weight_decay"] for g in parameter_groups(module, 0.1) if g["params"]] == [0.0]
+
+
+def test_pairs_have_nothing_to_learn():
+    module, theta = PhaseFeatures(3, "cosine-sine"), torch.randn(2, 3)
+    assert module.size == 6
+    assert not list(module.parameters())
+    assert torch.equal(module(theta), torch.cat([theta.cos(), theta.sin()], -1))
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="`features` must be one of"):
+        PhaseFeatures(3, "tangent")
