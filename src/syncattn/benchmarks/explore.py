@@ -87,9 +87,10 @@ def run_explore(config: ExploreConfig) -> int:
     try:
         from syncattn.analysis import explorer_app
     except ModuleNotFoundError as error:
-        if error.name in {"starlette", "uvicorn"}:
+        missing = (error.name or "").partition(".")[0]
+        if missing in {"starlette", "uvicorn"}:
             raise ValueError(
-                f"`explore` needs {error.name}; it is not installed. Install the extra: "
+                f"`explore` needs {missing}; it is not installed. Install the extra: "
                 f"pip install 'syncattn[explore]'."
             ) from error
         raise
