@@ -1,4 +1,7 @@
+import shutil
+
 import pytest
+from safetensors.torch import load_file, save_file
 
 from syncattn.benchmarks.runs import load_trained
 from tests.benchmarks.small import comparison
@@ -36,3 +39,20 @@ def test_a_folder_without_models(tmp_path, kind):
         path.mkdir()
     with pytest.raises(ValueError, match="`run` must"):
         load_trained(path)
+
+
+@pytest.mark.parametrize("change", ["missing", "unexpected", "reshaped"])
+def test_parameters_of_another_version_are_refused_and_never_drawn(run, tmp_path, change):
+    folder = tmp_path / "model"
+    shutil.copytree(run / "selective-seed0" / "model", folder)
+    weights = load_file(folder / "model.safetensors")
+    name = next(n for n in weights if n.endswith("down_proj.weight"))
+    if change == "unexpected":
+        weights["model.former"] = weights[name].clone()
+    else:
+        value = weights.pop(name)
+        if change == "reshaped":
+            weights[name] = value[:-1].contiguous()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="`run` must hold the parameters that this version"):
+        load_trained(folder)

@@ -22,9 +22,27 @@ def load_trained(run: Path, mechanism: str | None = None) -> SyncAttnForCausalLM
         The model, from safetensors alone.
 
     Raises:
-        ValueError: If there is no such model.
+        ValueError: If there is no such model, or this version has other parameters than its file.
     """
-    return SyncAttnForCausalLM.from_pretrained(_model_folder(run, mechanism), use_safetensors=True)
+    folder = _model_folder(run, mechanism)
+    try:
+        model, found = SyncAttnForCausalLM.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True
+        )
+    except RuntimeError as error:
+        # Transformers refuses other shapes, with a report over many lines.
+        raise ValueError(_of_another_version(folder, "other shapes")) from error
+    strange = sorted({*found["missing_keys"], *found["unexpected_keys"]})
+    if strange:
+        raise ValueError(_of_another_version(folder, ", ".join(strange[:3])))
+    return model
+
+
+def _of_another_version(folder: Path, difference: str) -> str:
+    return (
+        f"`run` must hold the parameters that this version of syncattn has; {folder} differs in "
+        f"{difference}. Train it again, or use the version that wrote it."
+    )
 
 
 def _model_folder(run: Path, mechanism: str | None) -> Path:
