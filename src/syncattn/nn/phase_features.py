@@ -25,11 +25,13 @@ class PhaseFeatures(nn.Module):
         features: One of the two.
 
     Raises:
-        ValueError: If `features` is unknown.
+        TypeError: If `hidden_size` is not an integer.
+        ValueError: If it is smaller than 1, or `features` is unknown.
     """
 
     def __init__(self, hidden_size: int, features: str = "sine") -> None:
         super().__init__()
+        check.require_integer(hidden_size, "hidden_size", minimum=1)
         check.require_choice(features, "features", PHASE_FEATURES)
         is_sine = features == "sine"
         self.size = hidden_size if is_sine else 2 * hidden_size
