@@ -7,6 +7,8 @@ TEST_TOOLS := pytest==9.2.0 pytest-xdist==3.8.0 hypothesis==6.170.15 beartype==0
 	import-linter==2.16 peft==0.21.2
 # What the slow tests want besides: each writes for, or is read by, one of these.
 SLOW_TOOLS := lm-eval==0.4.13 onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.31.1 tensorboard==2.21.0
+DOCS_TOOLS := sphinx==9.0.4 furo==2025.12.19 myst-parser==5.2.0
+COVERAGE_TOOLS := pytest-cov==7.1.0
 # The other end of the supported range, in an environment of its own.
 OLDEST := .venv-oldest
 OLDEST_PYTHON ?= python3.12
@@ -17,14 +19,19 @@ TRITON := "triton; platform_system == 'Linux' and platform_machine == 'x86_64'"
 DEMO := runs/demo
 # Two workers with one thread each: threads of one process waiting for another's cost more.
 WORKERS ?= 2
+# Other cases in every run; `make test` repeats the same ones.
+FUZZ_CASES ?= 200000
 
-.PHONY: help demo test test-slow test-oldest smoke lint format clean
+.PHONY: help demo test test-slow test-oldest fuzz coverage docs smoke lint format clean
 
 help:
 	@echo "make demo    train five mechanisms on the source of Python, about five minutes"
 	@echo "make test    run the tests"
 	@echo "make test-slow    those that take longer: several processes, other tools, long runs"
+	@echo "make fuzz    200,000 random calls of every public function, other ones in every run"
+	@echo "make coverage     the share of lines that the tests run, kernels left out"
 	@echo "make test-oldest  models, operators and training on the oldest supported versions"
+	@echo "make docs    build the pages into docs/_build/html; a warning is an error"
 	@echo "make smoke   every task and mechanism of the benchmark once"
 	@echo "make lint    ruff, pyright, import-linter"
 	@echo "make format  rewrite the code in the house style"
@@ -38,8 +45,17 @@ test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -o addopts="" tests/compile
 
 test-slow: $(VENV)/.test
-	$(PIP) install --quiet --constraint constraints.txt $(SLOW_TOOLS)
+	$(PIP) install --quiet --constraint constraints.txt $(SLOW_TOOLS) $(DOCS_TOOLS)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m slow
+
+fuzz: $(VENV)/.test
+	OMP_NUM_THREADS=1 SYNCATTN_FUZZ_RANDOM=1 SYNCATTN_FUZZ_CASES=$(FUZZ_CASES) \
+		$(BIN)/pytest -q -n $(WORKERS) tests/fuzz
+
+coverage: $(VENV)/.test
+	$(PIP) install --quiet --constraint constraints.txt $(COVERAGE_TOOLS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --cov --cov-report=term:skip-covered \
+		--cov-fail-under=90
 
 test-oldest:
 	$(OLDEST_PYTHON) -m venv $(OLDEST)
@@ -47,6 +63,10 @@ test-oldest:
 		$(filter-out import-linter%,$(TEST_TOOLS))
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -q -n $(WORKERS) \
 		tests/models tests/functional tests/training
+
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -q -W --keep-going -n docs docs/_build/html
+	@echo "Open docs/_build/html/index.html."
 
 smoke: $(VENV)/.package
 	rm -rf runs/benchmark/smoke
@@ -76,6 +96,10 @@ $(VENV)/.package: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.test: $(VENV)/.package
 	$(PIP) install --quiet --constraint constraints.txt $(TEST_TOOLS) $(TRITON)
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.package
+	$(PIP) install --quiet --constraint constraints.txt $(DOCS_TOOLS)
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.package

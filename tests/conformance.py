@@ -308,6 +308,8 @@ class Conformance:
 
     def test_many_queries_of_one_key(self, backend, device):
         scene = Scene("one key", queries=5, keys=1)
+        if not self.operator.supports(backend, scene):
+            pytest.skip("the backend does not promise this scene")
         inputs = self.operator.inputs(scene, device)
         out = self.operator.call(inputs, backend, is_causal=False)
         assert_same(out, self.operator.exact(inputs, scene))

@@ -8,6 +8,10 @@ SOURCE = ROOT / "src" / "syncattn"
 
 WITHOUT_A_TEST_FILE = {
     "kernels/compiled.py": "its switch is tested with what it compiles, in native",
+    "_validation/masks.py": "tested together with values in test_validation",
+    "_validation/values.py": "tested together with masks in test_validation",
+    "nn/stream.py": "every module refuses what does not fit, in fuzz/test_nn",
+    "training/writing.py": "what it refuses is provoked in training/test_faults",
     "_typing.py": "names only; every signature uses them under the typing hook",
     "kernels/pairwise_backward_triton.py": "part of pairwise_operator_triton",
     "kernels/pairwise_forward_triton.py": "part of pairwise_operator_triton",

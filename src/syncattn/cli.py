@@ -185,6 +185,31 @@ def _benchmark(config: Any) -> int:
         return _refuse(error)
 
 
+def _report(config: Any) -> int:
+    from rich.console import Console
+
+    from syncattn.benchmarks.commands_report import write_report
+    from syncattn.models.quiet import quiet_transformers
+
+    try:
+        with quiet_transformers():
+            print(f"Written: {write_report(config, Console())}")
+    except (ValueError, TypeError, OSError) as error:
+        return _refuse(error)
+    return 0
+
+
+def _explore(config: Any) -> int:
+    from syncattn.benchmarks.explore import run_explore
+    from syncattn.models.quiet import quiet_transformers
+
+    try:
+        with quiet_transformers():
+            return run_explore(config)
+    except (ValueError, TypeError, OSError) as error:
+        return _refuse(error)
+
+
 def _claims(config: Any) -> int:
     from syncattn.benchmarks.commands_claims import run_claims
 
@@ -223,6 +248,16 @@ _COMMANDS = {
         "List published claims with our figures and verdicts, or reproduce one.",
         ("syncattn.benchmarks.commands_claims", "ClaimsConfig"),
         _claims,
+    ),
+    "report": _Command(
+        "Write one HTML file about runs: tables, curves, matrices, phases in motion, claims.",
+        ("syncattn.benchmarks.commands_report", "ReportConfig"),
+        _report,
+    ),
+    "explore": _Command(
+        "Look into trained models live in the browser: phases, locks, couplings, predictions.",
+        ("syncattn.benchmarks.explore", "ExploreConfig"),
+        _explore,
     ),
     "device": _Command(
         "Run a trained model on imperfect oscillator hardware and draw what it costs.",

@@ -191,6 +191,7 @@ def _kuramoto(exclude_self, drift):
         on_queries=("query_phase", "query_gate"),
         on_keys=("key_phase", "key_gate"),
         exclude_self=exclude_self,
+        supports=lambda backend, scene: not drift or scene.queries <= scene.keys,
     )
 
 
@@ -223,6 +224,9 @@ def _frustrated(delays, harmonics, exclude_self, width=4):
         )  # fmt: skip
 
     def supports(backend, scene):
+        # A drift needs a place for every query among the keys.
+        if scene.queries > scene.keys:
+            return False
         # The dense form promises every scene, like the definition.
         if backend != "sdpa" or delays == 1:
             return True

@@ -141,7 +141,7 @@ def test_what_does_not_fit_is_refused(layer):
         step(layer, x[:, :0])
     with pytest.raises(ValueError, match="`key_mask` must have one entry for each new token"):
         step(layer, x, key_mask=torch.ones(2, 3).bool())
-    with pytest.raises(TypeError, match="`key_mask` must be boolean"):
+    with pytest.raises(TypeError, match="`key_mask` must be a boolean tensor"):
         step(layer, x, key_mask=torch.ones(2, LENGTH))
     with pytest.raises(TypeError, match="`state` must be what the step before returned"):
         step(layer, x, object())

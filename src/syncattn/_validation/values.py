@@ -12,6 +12,7 @@ import torch
 from syncattn._typing import Tensor
 
 _LARGEST = 2**53
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -63,6 +64,24 @@ def require_floating(tensor: Any, name: str) -> None:
         raise TypeError(
             f"`{name}` must be float64, float32, bfloat16 or float16; got {tensor.dtype}. "
             f"Call .float() on it."
+        )
+
+
+def require_counts(tensor: Any, name: str, remedy: str) -> None:
+    """Refuses what is not a tensor of integers.
+
+    Args:
+        tensor: The argument.
+        name: Its name.
+        remedy: What to do, one sentence.
+
+    Raises:
+        TypeError: If it is not a tensor, or not of an integer dtype.
+    """
+    if not isinstance(tensor, torch.Tensor) or tensor.dtype not in INTEGERS:
+        raise TypeError(
+            f"`{name}` must be a tensor of integers; got "
+            f"{getattr(tensor, 'dtype', type(tensor).__name__)}. {remedy}"
         )
 
 

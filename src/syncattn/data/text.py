@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Integer, UInt8
 
+from syncattn import _validation as check
 from syncattn._typing import Int, Tensor
 from syncattn.data.files import NotTextError, list_files, read_text, unreadable
 
@@ -103,9 +104,11 @@ def load_corpus(
             context; or if `context_length` or `max_bytes` is not positive.
         RuntimeError: If `path` is None and the interpreter comes without its source.
     """
-    for name, value in (("context_length", context_length), ("max_bytes", max_bytes)):
-        if value is not None and value < 1:
-            raise ValueError(f"`{name}` must be at least 1; got {value}. Give a positive integer.")
+    check.require_integer(context_length, "context_length", minimum=1)
+    if max_bytes is not None:
+        check.require_integer(max_bytes, "max_bytes", minimum=1)
+    if path is not None:
+        check.require_path(path)
     found = _standard_library() if path is None else _from_path(path, max_bytes)
     total = sum(len(content) for _, content in found.parts)
     limit = total if max_bytes is None else min(total, max_bytes)
@@ -184,10 +187,8 @@ def evaluation_batches(
         ValueError: If the split is shorter than one window, or a size is not positive.
     """
     _require_window(split, batch_size, context_length)
-    if max_tokens is not None and max_tokens < 1:
-        raise ValueError(
-            f"`max_tokens` must be at least 1; got {max_tokens}. Give None for the whole split."
-        )
+    if max_tokens is not None:
+        check.require_integer(max_tokens, "max_tokens", minimum=1)
     available = split.shape[0] - 1
     targets = available if max_tokens is None else min(available, max_tokens)
     whole = targets // context_length * context_length
@@ -347,9 +348,11 @@ def _require_long_enough(
 
 
 def _require_window(split: Tensor, batch_size: int, context_length: int) -> None:
-    for name, value in (("batch_size", batch_size), ("context_length", context_length)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1; got {value}. Give a positive integer.")
+    check.require_integer(batch_size, "batch_size", minimum=1)
+    check.require_integer(context_length, "context_length", minimum=1)
+    check.require_counts(split, "split", "Pass a split of a corpus.")
+    if split.dim() != 1:
+        raise ValueError(f"`split` must have one axis; got shape {tuple(split.shape)}. Flatten it.")
     if split.shape[0] <= context_length:
         raise ValueError(
             f"`split` must have at least `context_length` + 1 = {context_length + 1} bytes; got "

@@ -65,6 +65,7 @@ def load_words(
         | Attention by Synchronization in Coupled Oscillator Networks (arXiv 2606.12059)
     """
     check.require_integer(vocabulary_size, "vocabulary_size", minimum=len(SPECIAL_WORDS) + 1)
+    check.require_path(path)
     raw = read_text(Path(path)).content
     words = words_of(raw.decode("utf-8"), punctuation=punctuation)
     if len(words) < 20:

@@ -119,11 +119,7 @@ def settling_mode(mode: SettlingMode | str) -> SettlingMode:
     """
     if isinstance(mode, SettlingMode):
         return mode
-    if not isinstance(mode, str):
-        raise TypeError(
-            f"`mode` must be a settling mode or its text; got {mode!r} of type "
-            f"{type(mode).__name__}. Write it like 'settle(5.0)'."
-        )
+    check.require_instance(mode, "mode", str, "Write it like 'settle(5.0)', or build a mode.")
     found = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\)\s*)?", mode)
     words = [] if found is None or not found[2] else found[2].split(",")
     try:
@@ -163,11 +159,7 @@ def initial_oscillators(
         TypeError: If the places or a number are not integers.
         ValueError: If `place` has another rank, or a number is too small.
     """
-    if not isinstance(place, torch.Tensor) or place.is_floating_point() or place.is_complex():
-        raise TypeError(
-            f"`place` must be a tensor of integers; got "
-            f"{getattr(place, 'dtype', type(place).__name__)}. Count the tokens from 0."
-        )
+    check.require_counts(place, "place", "Count the tokens from 0.")
     if place.dim() not in {1, 2}:
         raise ValueError(
             f"`place` must have the axes (queries) or (batch, queries); got shape "

@@ -137,11 +137,13 @@ def operation_counts(workload: Workload, split: str) -> CostReport:
         The report.
 
     Raises:
+        TypeError: If it is no workload.
         ValueError: If the split is unknown.
 
     References:
         | Attention by Synchronization in Coupled Oscillator Networks (arXiv 2606.12059), Table 7
     """
+    check.require_instance(workload, "workload", Workload, "Build one from its sizes.")
     check.require_choice(split, "split", SPLITS)
     items = [*_published(workload, split), *_front_end(workload)]
     if split.startswith("physical"):

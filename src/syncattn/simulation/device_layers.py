@@ -177,6 +177,7 @@ def oscillator_layers(model: nn.Module) -> dict[str, OscillatorAttention]:
     Raises:
         ValueError: If there are none.
     """
+    check.require_instance(model, "model", nn.Module, "Pass a model or a layer.")
     layers = {
         name or "layer": module
         for name, module in model.named_modules()

@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from syncattn import _validation as check
 from syncattn._typing import Float, Tensor
 
 __all__ = [
@@ -54,10 +55,27 @@ def von_mises_fisher(
     Returns:
         Unit vectors in the dtype of `direction`.
 
+    Raises:
+        TypeError: If an argument is not a floating tensor.
+        ValueError: If shapes do not fit, or a direction has fewer than two coordinates.
+
     References:
         | Simulation of the von Mises Fisher distribution (Wood, 1994), after Ulrich (1984)
     """
+    check.require_floating(direction, "direction")
+    if direction.dim() == 0 or direction.shape[-1] < 2:
+        raise ValueError(
+            f"`direction` must have at least two coordinates; got shape {tuple(direction.shape)}. "
+            f"On a line there is nothing to turn."
+        )
+    check.require_fitting({"concentration": concentration, "direction": direction[..., 0]})
+    if torch.broadcast_shapes(concentration.shape, direction.shape[:-1]) != direction.shape[:-1]:
+        raise ValueError(
+            f"`concentration` must broadcast to one number per direction, "
+            f"{tuple(direction.shape[:-1])}; got {tuple(concentration.shape)}. Expand `direction`."
+        )
     e = direction.double()
+    concentration = concentration.expand(direction.shape[:-1])
     length = torch.linalg.vector_norm(e, dim=-1, keepdim=True)
     kappa = torch.where(length[..., 0] > 0, concentration.double(), 0.0)
     spare = uniform_directions(tuple(e.shape), generator=generator, dtype=torch.float64)

@@ -45,6 +45,7 @@ class Price:
         """Refuses a price without a source."""
         check.require_number(self.value, "value", minimum=0.0)
         check.require_choice(self.unit, "unit", tuple(dict.fromkeys(UNITS.values())))
+        check.require_instance(self.source, "source", str, "Name a paper or a data sheet.")
         if not self.source.strip():
             raise ValueError(
                 f"`source` must say where the price comes from; got {self.source!r}. Name a paper, "
@@ -128,8 +129,10 @@ def _joules(report: CostReport, item: CostItem, prices: Mapping[str, Price]) -> 
 
 
 def _require_prices(prices: Mapping[str, Price]) -> None:
+    check.require_instance(prices, "prices", Mapping, "Pass a dictionary from units to prices.")
     for name, price in prices.items():
         check.require_choice(name, "prices", UNITS)
+        check.require_instance(price, "prices", Price, "Build each with its unit and source.")
         if price.unit != UNITS[name]:
             raise ValueError(
                 f"`prices` must give {name!r} in {UNITS[name]}; got {price.unit}. Convert it."

@@ -179,6 +179,7 @@ def export_network(
             f"`layer` must be an OscillatorAttention; got {type(layer).__name__}. Only its weights "
             f"come from free oscillators among anchors."
         )
+    check.require_tensor(hidden_states, "hidden_states", "batch length width")
     if hidden_states.shape[0] != 1:
         raise ValueError(
             f"`hidden_states` must hold one sequence; got {hidden_states.shape[0]}. Couplings are "
@@ -242,6 +243,7 @@ def read_network(path: Path) -> Network:
     Raises:
         ValueError: If the file holds something else.
     """
+    check.require_instance(path, "path", Path, "Wrap the name in pathlib.Path.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         known = content["description"]["format"] == _FORMAT

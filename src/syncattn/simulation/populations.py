@@ -31,8 +31,10 @@ class FrequencyDensity(ABC):
     center: float = 0.0
 
     def __post_init__(self) -> None:
-        check.require_number(self.width, "width", minimum=0.0, exclusive=True)
-        check.require_number(self.center, "center")
+        for name, least in (("width", 0.0), ("center", -math.inf)):
+            value = getattr(self, name)
+            check.require_number(value, name, minimum=least, exclusive=True)
+            object.__setattr__(self, name, float(value))
 
     @property
     def name(self) -> str:

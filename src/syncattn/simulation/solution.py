@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from syncattn import _validation as check
 from syncattn._typing import Bool, Float, Tensor
 
 __all__ = ["Solution", "Statistics", "locked_fraction"]
@@ -79,7 +80,18 @@ def locked_fraction(
 
     Returns:
         A share between 0 and 1; a group of one is not locked and counts 0.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If there is no oscillator, or the resolution is negative.
     """
+    check.require_floating(rotation_number, "rotation_number")
+    check.require_number(resolution, "resolution", minimum=0.0)
+    if not rotation_number.dim() or not rotation_number.shape[-1]:
+        raise ValueError(
+            f"`rotation_number` must hold at least one oscillator; got shape "
+            f"{tuple(rotation_number.shape)}. Its last axis counts them."
+        )
     ordered = rotation_number.sort(-1).values.contiguous()
     ends = torch.searchsorted(ordered, ordered + resolution, right=True)
     starts = torch.arange(ordered.shape[-1], device=ordered.device)

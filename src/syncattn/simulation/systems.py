@@ -316,7 +316,8 @@ class SphereSystem(System):
                 f"got shape {tuple(state.shape)}. Draw one with system.random_state()."
             )
         require_batch(state, shape)
-        error = (torch.linalg.vector_norm(state, dim=-1) - 1).abs().amax().item()
+        error = (torch.linalg.vector_norm(state, dim=-1) - 1).abs()
+        error = error.amax().item() if error.numel() else 0.0
         if error > 1e-3:
             raise ValueError(
                 f"`state` must hold unit vectors; got one whose norm is off by {error:.2g}. "

@@ -28,6 +28,7 @@ def require_parameter(value: object, name: str, *, minimum: float = -math.inf) -
         check.require_number(value, name, minimum=minimum)
         return
     check.require_tensor(value, name, " ".join(f"axis{i}" for i in range(value.dim())))
+    check.require_values(value, name)
     check.require_finite(value, name)
     if value.numel() and value.min().item() < minimum:
         raise ValueError(
@@ -60,9 +61,10 @@ def require_state(state: Tensor, like: Tensor) -> None:
         like: A parameter of the system.
 
     Raises:
-        TypeError: If dtype or device differ.
+        TypeError: If it is not a floating tensor, or dtype or device differ.
         ValueError: If a value is not finite.
     """
+    check.require_floating(state, "state")
     if state.dtype != like.dtype or state.device != like.device:
         raise TypeError(
             f"`state` must have the dtype and device of the system's parameters, {like.dtype} on "

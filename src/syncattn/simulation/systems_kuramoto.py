@@ -213,8 +213,12 @@ class Daido(Kuramoto):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("harmonic_amplitude", "frustration"):
+            check.require_instance(
+                getattr(self, name), name, tuple, "Pass one number per harmonic."
+            )
         for value in (*self.harmonic_amplitude, *self.frustration):
-            check.require_number(value, "harmonic_amplitude` and `frustration")
+            check.require_number(value, "harmonic_amplitude` or `frustration")
         count = len(self.harmonic_amplitude)
         if not count or len(self.frustration) not in {0, count}:
             raise ValueError(
@@ -307,7 +311,7 @@ class SecondHarmonicInjection(Kuramoto):
             Radians per unit time.
         """
         injected = (2 * (self.injection_phase - state)).sin()
-        return super().drift(state, time) + self.injection_strength * injected
+        return super().drift(state, time) + float(self.injection_strength) * injected
 
     def energy(self, state: Float[Tensor, "*batch oscillators"]) -> Float[Tensor, "*batch"] | None:
         """Returns the potential with the injected signal's part.

@@ -138,6 +138,7 @@ class DrivenLohe(SphereSystem):
     noise_intensity: float = 0.0
 
     def __post_init__(self) -> None:
+        check.require_floating(self.drive, "drive")
         require_parameter(self.drive, "drive")
         if self.drive.dim() < 2 or self.drive.shape[-1] < 2 or not self.drive.numel():
             raise ValueError(
@@ -280,12 +281,15 @@ def plane_rotation(
         The matrices.
 
     Raises:
+        TypeError: If an argument has the wrong type.
         ValueError: If the number of planes does not fit.
     """
-    if frequency.shape[-1] != dim // 2:
+    check.require_floating(frequency, "frequency")
+    check.require_integer(dim, "dim", minimum=2)
+    if not frequency.dim() or frequency.shape[-1] != dim // 2:
         raise ValueError(
-            f"`frequency` must have `dim` // 2 = {dim // 2} planes; got {frequency.shape[-1]}. "
-            f"Pad with zeros."
+            f"`frequency` must have `dim` // 2 = {dim // 2} planes; got "
+            f"{frequency.shape[-1] if frequency.dim() else 'a number'}. Pad with zeros."
         )
     matrix = frequency.new_zeros(*frequency.shape[:-1], dim, dim)
     even = torch.arange(0, 2 * (dim // 2), 2)

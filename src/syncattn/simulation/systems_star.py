@@ -133,6 +133,8 @@ class DrivenPhases(PhaseSystem):
         Returns:
             A number of each population.
         """
+        if not state.shape[-1]:
+            return state.sum(-1)
         scale = self.drive_strength + self.injection_strength
         speed = self.drift(state, 0.0).abs() / torch.where(scale > 0, scale, 1.0)
         driven = self.drive_strength * (self.drive_phase - self.frustration - state).cos()

@@ -51,6 +51,7 @@ def critical_coupling(
         ValueError: If there is frustration with another density.
     """
     D = noise_intensity
+    check.require_instance(density, "density", FrequencyDensity, "Build one with its width.")
     require_noise(D)
     check.require_number(frustration, "frustration")
     if isinstance(density, Lorentzian):
@@ -88,6 +89,7 @@ def lorentzian_order_parameter(
     Returns:
         The order parameter.
     """
+    check.require_fitting({"coupling_strength": coupling_strength})
     K_c = critical_coupling(Lorentzian(width), frustration=frustration)
     return (1 - K_c / coupling_strength.clamp(min=1e-300)).clamp(min=0).sqrt()
 
@@ -115,6 +117,9 @@ def self_consistent_order_parameter(
         The largest solution; 0 below the critical coupling.
     """
     D = noise_intensity
+    check.require_tensor(coupling_strength, "coupling_strength", "couplings")
+    check.require_fitting({"coupling_strength": coupling_strength})
+    check.require_finite(coupling_strength, "coupling_strength")
     K = coupling_strength.double()[:, None]
     K_c = critical_coupling(density, noise_intensity=D)
     low, high = torch.zeros_like(K), torch.ones_like(K)
@@ -142,7 +147,8 @@ def locked_phase_difference(
         The difference in radians.
     """
     check.require_number(coupling_strength, "coupling_strength", minimum=0.0, exclusive=True)
-    return torch.asin(detuning / coupling_strength)
+    check.require_fitting({"detuning": detuning})
+    return torch.asin(detuning / float(coupling_strength))
 
 
 def frustrated_rotation(
@@ -160,6 +166,9 @@ def frustrated_rotation(
     Returns:
         Radians per unit time.
     """
+    check.require_number(natural_frequency, "natural_frequency")
+    check.require_number(coupling_strength, "coupling_strength")
+    check.require_number(frustration, "frustration")
     return natural_frequency - coupling_strength * math.sin(frustration)
 
 
@@ -183,6 +192,10 @@ def astroid_is_bistable(
     Returns:
         True where there are two.
     """
+    check.require_fitting(
+        {"drive_strength": drive_strength, "phase_difference": phase_difference,
+         "injection_strength": injection_strength}
+    )  # fmt: skip
     along = (drive_strength * phase_difference.cos()).abs() ** (2 / 3)
     across = (drive_strength * phase_difference.sin()).abs() ** (2 / 3)
     return along + across < (2 * injection_strength) ** (2 / 3)

@@ -39,6 +39,8 @@ def driven_flow(
         Unit vectors.
     """
     check.require_number(time, "time", minimum=0.0)
+    check.require_fitting({"state": state, "drive": drive})
+    time = float(time)
     strength = torch.linalg.vector_norm(drive, dim=-1, keepdim=True)
     e = drive / torch.where(strength > 0, strength, 1.0)
     c = (state * e).sum(-1, keepdim=True)
@@ -65,6 +67,9 @@ def half_angle(
     Returns:
         The angle.
     """
+    check.require_fitting({"angle": angle, "strength": strength})
+    check.require_number(time, "time")
+    time = float(time)
     return 2 * torch.atan2((angle / 2).sin() * (-strength * time).exp(), (angle / 2).cos())
 
 
@@ -91,6 +96,18 @@ def lohe_equilibrium(
     Raises:
         ValueError: If a matrix is not skew.
     """
+    _require_matrices(natural_frequency)
+    check.require_floating(drive, "drive")
+    check.require_values(drive, "drive")
+    check.require_together({"drive": drive, "natural_frequency": natural_frequency})
+    fits = drive.dim() > 0 and drive.shape[-1] == natural_frequency.shape[-1]
+    if not fits or drive.dtype != natural_frequency.dtype:
+        raise ValueError(
+            f"`drive` must have the dimension and dtype of `natural_frequency`, "
+            f"{natural_frequency.shape[-1]} and {natural_frequency.dtype}; got shape "
+            f"{tuple(drive.shape)} in {drive.dtype}. Convert one of them."
+        )
+    check.require_fitting({"drive": drive, "natural_frequency": natural_frequency[..., 0]})
     if not torch.allclose(natural_frequency, -natural_frequency.mT, atol=1e-6):
         raise ValueError(
             "`natural_frequency` must hold skew matrices; got one that differs from minus its "
@@ -98,6 +115,7 @@ def lohe_equilibrium(
         )
     amplitude, power, squared, (omega, vectors) = _planes(drive, natural_frequency)
     multiplier = _multiplier(power, squared)
+    omega = omega.expand_as(amplitude)
     # iΩ v = ω v means Ω v = -iω v.
     rest = amplitude / torch.complex(multiplier[..., None].expand_as(omega), omega)
     return (vectors @ rest[..., None]).squeeze(-1).real, multiplier
@@ -121,6 +139,8 @@ def von_mises_fisher_mean(
         A number between 0 and 1, in float64.
     """
     check.require_integer(dim, "dim", minimum=2)
+    check.require_fitting({"concentration": concentration})
+    check.require_finite(concentration, "concentration")
     kappa = concentration.double()
     # The backward recursion A_v = κ / (m + κ A_{v+2}) forgets its start at once while v > κ; for a
     # large concentration the start itself, between Amos's bounds, is exact to first order in 1/κ.
@@ -152,6 +172,11 @@ def odd_dimension_order_parameter(
     Raises:
         ValueError: If the dimension is even.
     """
+    _require_matrices(natural_frequency, batch=True)
+    check.require_tensor(coupling_strength, "coupling_strength", "couplings")
+    check.require_values(coupling_strength, "coupling_strength")
+    check.require_positive(coupling_strength, "coupling_strength")
+    check.require_finite(coupling_strength, "coupling_strength")
     dim = natural_frequency.shape[-1]
     if dim % 2 == 0:
         raise ValueError(
@@ -162,6 +187,8 @@ def odd_dimension_order_parameter(
     direction[:, 0] = 1.0
     _, power, squared, _ = _planes(direction, natural_frequency)
     # With s = K R the condition reads R = <λ(s)> / s, so the curve is known by its parameter s.
+    if not coupling_strength.numel():
+        return coupling_strength
     largest = coupling_strength.amax().item()
     s = largest * torch.logspace(-4, 0, _GRID, dtype=power.dtype)
     multiplier = _multiplier(
@@ -173,6 +200,20 @@ def odd_dimension_order_parameter(
     right = torch.searchsorted(K, target).clamp(1, _GRID - 1)
     share = (target - K[right - 1]) / (K[right] - K[right - 1])
     return torch.lerp(R[right - 1], R[right], share).to(coupling_strength.dtype)
+
+
+def _require_matrices(natural_frequency: Tensor, *, batch: bool = False) -> None:
+    """Refuses what are not square matrices in float32 or float64."""
+    check.require_floating(natural_frequency, "natural_frequency")
+    check.require_values(natural_frequency, "natural_frequency")
+    shape = natural_frequency.shape
+    square = len(shape) >= 2 and shape[-1] == shape[-2] > 0 and (not batch or len(shape) == 3)
+    if not square or natural_frequency.dtype in (torch.float16, torch.bfloat16):
+        raise ValueError(
+            f"`natural_frequency` must hold square matrices in float32 or float64, one per "
+            f"oscillator; got shape {tuple(shape)} in {natural_frequency.dtype}. Convert it."
+        )
+    check.require_finite(natural_frequency, "natural_frequency")
 
 
 def _planes(

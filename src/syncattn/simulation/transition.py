@@ -77,6 +77,8 @@ def synchronization_transition(
         ValueError: If `start` is unknown, or an argument does not fit `integrate`.
     """
     check.require_choice(start, "start", ("incoherent", "synchronized"))
+    check.require_number(duration, "duration", minimum=0.0, exclusive=True)
+    check.require_number(step, "step", minimum=0.0, exclusive=True)
     population = system(coupling_strength)
     state = population.random_state(generator=generator)
     if start == "synchronized":

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from syncattn.data.download import sha256_of
 from syncattn.models.quiet import quiet_transformers
 from syncattn.training.sharding import restore, whole, whole_state
+from syncattn.training.writing import writing
 
 __all__ = [
     "CurvePoint",
@@ -129,6 +130,9 @@ def save_checkpoint(
 
     Returns:
         Folder of the checkpoint.
+
+    Raises:
+        OSError: If the disk is full or refuses; what was written so far is removed.
     """
     folder = directory / _FOLDER
     final = folder / f"step-{state.step:08d}"
@@ -136,16 +140,23 @@ def save_checkpoint(
     if not write:
         return final
     temporary = folder / f".partial-{final.name}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    # One shard, whatever the size, so that one file can be read back into the model.
-    with quiet_transformers():
-        model.save_pretrained(temporary / _MODEL, state_dict=weights, max_shard_size="1000TB")
-    save_file(moments, temporary / _OPTIMIZER)
-    _write_json(temporary / _STATE, {"state": asdict(state), "run": run})
-    _write_json(temporary / _MANIFEST, _checksums(temporary))
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
+    try:
+        with writing(directory):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            # One shard, whatever the size, so that one file can be read back into the model.
+            with quiet_transformers():
+                model.save_pretrained(
+                    temporary / _MODEL, state_dict=weights, max_shard_size="1000TB"
+                )
+            save_file(moments, temporary / _OPTIMIZER)
+            _write_json(temporary / _STATE, {"state": asdict(state), "run": run})
+            _write_json(temporary / _MANIFEST, _checksums(temporary))
+            shutil.rmtree(final, ignore_errors=True)
+            temporary.rename(final)
+    finally:
+        # On a full disk the half of a checkpoint would keep the next one from fitting.
+        shutil.rmtree(temporary, ignore_errors=True)
     for old in _checkpoints(directory)[keep:]:
         shutil.rmtree(old)
     return final

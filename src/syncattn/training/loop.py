@@ -71,7 +71,7 @@ class TrainingResult:
         test_bits_per_byte: On the test split, read once, after the last step.
         num_tokens: Bytes predicted in training.
         seconds: Spent in training steps, without evaluation and checkpoints, over all resumptions.
-        tokens_per_second: Their quotient.
+        tokens_per_second: Their quotient; infinite where the clock stood still.
         peak_memory_bytes: See `PeakMemory`: what it counts depends on the device.
         num_parameters: Parameters of the model, frozen ones included, shared ones once.
         seed: Seed of the run.
@@ -137,6 +137,7 @@ def train(
         ValueError: If corpus, model and settings do not fit each other; if `directory` holds a
             run and `resume` is False; or if `resume` finds a run with other settings.
         DivergedError: If a loss or a gradient norm is not finite.
+        OSError: If the disk is full or refuses; the last whole checkpoint stays.
         ImportError: If the tracker is not installed.
     """
     run = prepare(model, corpus, config, directory, label)
@@ -159,7 +160,8 @@ def train(
             started = time.perf_counter()
             with _keeping_last_finite(run, state):
                 nats, gradient_norm = _learn(run, state.step)
-            state.advance(nats, time.perf_counter() - started)
+            # A clock may stand still, and on some machines step back.
+            state.advance(nats, max(0.0, time.perf_counter() - started))
             bar.step()
             if _is_due(state.step, config.evaluation_interval, config.steps):
                 point = _measure(run, state, gradient_norm)
@@ -380,7 +382,7 @@ def _result(run: Run, state: TrainingState) -> TrainingResult:
         test_bits_per_byte=test,
         num_tokens=tokens,
         seconds=state.seconds,
-        tokens_per_second=tokens / state.seconds,
+        tokens_per_second=tokens / state.seconds if state.seconds else math.inf,
         peak_memory_bytes=state.peak_memory_bytes,
         num_parameters=sum(parameter.numel() for parameter in run.model.parameters()),
         seed=config.seed,

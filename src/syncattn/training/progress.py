@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from syncattn.training.checkpoint import CurvePoint
+from syncattn.training.writing import require_name, writing
 
 __all__ = ["Progress", "RunFiles"]
 
@@ -76,10 +77,11 @@ class RunFiles:
         directory: Folder of the run; made if missing.
 
     Raises:
-        ValueError: If the folder cannot be made.
+        ValueError: If the folder cannot be made, or its name is not UTF-8.
     """
 
     def __init__(self, directory: Path) -> None:
+        require_name(directory)
         self.directory = directory
         self.metrics = directory / "metrics.jsonl"
         try:
@@ -98,8 +100,9 @@ class RunFiles:
             curve: Points so far; whatever else a killed run wrote is dropped.
         """
         text = json.dumps(settings, indent=1, allow_nan=False)
-        (self.directory / "training.json").write_text(text + "\n", encoding="utf-8")
-        self.metrics.write_text("".join(map(_line, curve)), encoding="utf-8")
+        with writing(self.directory):
+            (self.directory / "training.json").write_text(text + "\n", encoding="utf-8")
+            self.metrics.write_text("".join(map(_line, curve)), encoding="utf-8")
 
     def add(self, point: CurvePoint) -> None:
         """Appends a point to the curve.
@@ -107,7 +110,7 @@ class RunFiles:
         Args:
             point: The point.
         """
-        with self.metrics.open("a", encoding="utf-8") as stream:
+        with writing(self.directory), self.metrics.open("a", encoding="utf-8") as stream:
             stream.write(_line(point))
 
 
