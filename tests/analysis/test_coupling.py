@@ -4,7 +4,12 @@ import math
 import pytest
 import torch
 
-from syncattn.analysis.coupling import coupling_functions, frustration_parts, order_by_layer
+from syncattn.analysis.coupling import (
+    coupling_functions,
+    frustration_parts,
+    order_by_head,
+    order_by_layer,
+)
 from syncattn.nn import CouplingKernel, FrustratedSynchronization, KuramotoAttention
 from syncattn.reference import frustrated_synchronization_coupling
 from tests.tolerance import assert_same
@@ -138,3 +143,18 @@ def test_order_by_layer_passes_padding_over():
     assert_same(order_by_layer([phase], key_mask=real), torch.ones(1, 4).double(), 1e-6)
     with pytest.raises(ValueError, match="`phases` must hold at least one layer"):
         order_by_layer([])
+
+
+def test_order_by_head_is_that_of_its_own_coordinates():
+    phases = [torch.randn(2, 7, 12) for _ in range(3)]
+    found = order_by_head(phases, 3, num_harmonics=2)
+    assert found.shape == (3, 3, 2)
+    for head in range(3):
+        own = [x[..., 4 * head : 4 * head + 4] for x in phases]
+        torch.testing.assert_close(found[:, head], order_by_layer(own, num_harmonics=2))
+    torch.testing.assert_close(found.mean(1), order_by_layer(phases, num_harmonics=2))
+
+
+def test_heads_must_divide_the_coordinates():
+    with pytest.raises(ValueError, match="num_heads"):
+        order_by_head([torch.zeros(1, 3, 10)], 4)

@@ -153,3 +153,29 @@ def test_weight_on_a_hidden_key_is_refused() -> None:
 def test_describe_wants_an_axis_of_heads() -> None:
     with pytest.raises(ValueError, match="axis of heads"):
         distributions.describe(torch.eye(2))
+
+
+def test_rank_of_known_matrices() -> None:
+    copies, alike = torch.eye(5), torch.full((5, 5), 0.2)
+    two = torch.block_diag(torch.full((2, 2), 0.5), torch.full((2, 2), 0.5))
+    nothing = torch.zeros(4, 4)
+    torch.testing.assert_close(distributions.effective_rank(copies).item(), 5.0)
+    torch.testing.assert_close(distributions.effective_rank(alike).item(), 1.0)
+    found = distributions.effective_rank(torch.stack([two, nothing]))
+    torch.testing.assert_close(found, torch.tensor([2.0, 0.0], dtype=torch.float64))
+
+
+def test_divergence_is_symmetric_and_that_of_each_pair() -> None:
+    torch.manual_seed(0)
+    weights = torch.rand(2, 3, 6, 6).softmax(-1)
+    found = distributions.head_divergence(weights)
+    assert torch.equal(found, found.mT)
+    assert not found.diagonal(dim1=-2, dim2=-1).any()
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        torch.testing.assert_close(found[:, a, b], distributions.head_diversity(weights[:, [a, b]]))
+
+
+def test_heads_without_a_common_row_have_no_divergence() -> None:
+    first, second = torch.zeros(2, 2), torch.zeros(2, 2)
+    first[0, 0] = second[1, 1] = 1.0
+    assert distributions.head_divergence(torch.stack([first, second]))[0, 1].isnan()

@@ -3,6 +3,7 @@ import torch
 from matplotlib.text import Text
 
 from syncattn.analysis import style
+from tests.analysis.canvas import faults
 
 
 @pytest.mark.parametrize(
@@ -79,3 +80,15 @@ def test_position_counts_from_the_upper_left() -> None:
     box = style.position(figure, left=1.0, top=0.5, width=2.0, height=1.0).get_position()
     assert (box.x0, box.x1) == pytest.approx((0.25, 0.75))
     assert (box.y0, box.y1) == pytest.approx((0.25, 0.75))
+
+
+def test_panels_stand_in_rows_and_inside() -> None:
+    figure, panels = style.panels_in_rows(
+        5, "title", "caption " * 30, panel_height=1.0, row_height=1.5, columns=2
+    )
+    assert len(panels) == 5
+    assert faults(figure) == []
+    heights = sorted({round(axes.get_position().y0, 3) for axes in panels})
+    assert len(heights) == 3
+    shown = [axes.yaxis.get_tick_params()["labelleft"] for axes in panels]
+    assert shown == [True, False, True, False, True]

@@ -6,6 +6,7 @@ import torch
 
 from syncattn.analysis.synchrony import (
     SynchronyWarning,
+    component_labels,
     connected_components,
     diagnose,
     predicted_locked_fraction,
@@ -198,3 +199,10 @@ def test_bad_counts_are_refused():
         diagnose(layer, x, max_rows=0)
     with pytest.raises(TypeError, match="`max_sequences` must be an integer"):
         diagnose(layer, x, max_sequences=True)
+
+
+def test_a_label_is_the_first_token_of_the_cluster():
+    locked = torch.zeros(6, 6, dtype=torch.bool)
+    for a, b in ((4, 1), (2, 5), (5, 3)):
+        locked[a, b] = True
+    assert component_labels(locked).tolist() == [0, 1, 2, 2, 1, 2]

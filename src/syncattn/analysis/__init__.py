@@ -11,11 +11,18 @@ from syncattn.analysis.copy_depth import (
     loss_by_distance,
     token_losses,
 )
-from syncattn.analysis.coupling import coupling_functions, frustration_parts, order_by_layer
+from syncattn.analysis.coupling import (
+    coupling_functions,
+    frustration_parts,
+    order_by_head,
+    order_by_layer,
+)
 from syncattn.analysis.distributions import (
     describe,
     effective_neighbours,
+    effective_rank,
     entropy,
+    head_divergence,
     head_diversity,
     largest_weight,
     sparsity,
@@ -32,13 +39,16 @@ __all__ = [
     "coupling_functions",
     "describe",
     "effective_neighbours",
+    "effective_rank",
     "entropy",
     "frustration_parts",
+    "head_divergence",
     "head_diversity",
     "largest_weight",
     "learning_curves",
     "loss_by_copy_depth",
     "loss_by_distance",
+    "order_by_head",
     "order_by_layer",
     "save_figure",
     "sparsity",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from syncattn import _validation as check
 from syncattn._typing import Float, Int, Tensor
 
 __all__ = [
@@ -77,6 +78,8 @@ def copy_depth(ids: Any) -> CopyDepth:
         TypeError: If the ids are not integers.
         ValueError: If they have another rank.
     """
+    if isinstance(ids, torch.Tensor):
+        check.require_values(ids, "ids")
     array = ids.detach().cpu().numpy() if isinstance(ids, torch.Tensor) else np.asarray(ids)
     if not np.issubdtype(array.dtype, np.integer):
         raise TypeError(f"`ids` must be integers; got {array.dtype}. Pass tokens, not embeddings.")
@@ -116,9 +119,27 @@ def token_losses(
 
     Returns:
         ``(batch, length - 1)``.
+
+    Raises:
+        TypeError: If an argument has the wrong type or dtype.
+        ValueError: If shapes do not fit, or a token is none of the vocabulary.
     """
+    check.require_tensor(logits, "logits", "batch length vocabulary")
+    check.require_counts(ids, "ids", "Pass the tokens that the model read.")
+    check.require_together({"logits": logits, "ids": ids})
+    if ids.shape != logits.shape[:2]:
+        raise ValueError(
+            f"`ids` must have one token per row of `logits`, {tuple(logits.shape[:2])}; got "
+            f"{tuple(ids.shape)}. Pass the tokens that the model read."
+        )
+    bad = int(((ids < 0) | (ids >= logits.shape[-1])).sum()) if ids.device.type != "meta" else 0
+    if bad:
+        raise ValueError(
+            f"`ids` must be tokens of the vocabulary, below {logits.shape[-1]}; got {bad} others. "
+            f"Pass the tokens that the model read."
+        )
     logarithms = logits[:, :-1].float().log_softmax(-1)
-    return -logarithms.gather(-1, ids[:, 1:, None])[..., 0]
+    return -logarithms.gather(-1, ids[:, 1:, None].long())[..., 0]
 
 
 def loss_by_copy_depth(
@@ -181,8 +202,21 @@ def loss_by_distance(
 def _aligned(losses: Any, ids: Any) -> tuple[np.ndarray, CopyDepth]:
     """Returns the losses that are there and what their tokens copy."""
     found = copy_depth(ids)
+    if isinstance(losses, torch.Tensor):
+        check.require_floating(losses, "losses")
+        check.require_values(losses, "losses")
     loss = losses.detach().double().cpu().numpy() if isinstance(losses, torch.Tensor) else losses
-    loss = np.asarray(loss, dtype=np.float64)
+    try:
+        loss = np.asarray(loss, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"`losses` must be numbers; got {type(loss).__name__}. Pass one per token."
+        ) from error
+    if np.isinf(loss).any():
+        raise ValueError(
+            "`losses` must be finite, or NaN where there is none; got an infinite one. Look for "
+            "a token of probability 0."
+        )
     shape = found.depth.shape
     if loss.shape == (*shape[:-1], shape[-1] - 1):
         found = CopyDepth(*(x[..., 1:] for x in found))
@@ -195,11 +229,12 @@ def _aligned(losses: Any, ids: Any) -> tuple[np.ndarray, CopyDepth]:
     return loss[there], CopyDepth(*(x[there] for x in found))
 
 
-def _require_edges(edges: Sequence[int]) -> None:
-    rising = all(a < b for a, b in itertools.pairwise(edges))
-    if not edges or edges[0] != 1 or not rising:
+def _require_edges(edges: Any) -> None:
+    numbers = isinstance(edges, Sequence) and all(type(x) is int for x in edges)
+    rising = numbers and all(a < b for a, b in itertools.pairwise(edges))
+    if not rising or not edges or edges[0] != 1 or not rising:
         raise ValueError(
-            f"`edges` must rise from 1; got {tuple(edges)}. Pass the first value of every bin."
+            f"`edges` must rise from 1; got {edges!r}. Pass the first value of every bin."
         )
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "FrustrationParts",
     "coupling_functions",
     "frustration_parts",
+    "order_by_head",
     "order_by_layer",
 ]
 
@@ -143,6 +144,12 @@ def coupling_functions(
 
 
 @torch.no_grad()
+def _require_phases(phase: Tensor, name: str, num_heads: int) -> None:
+    check.require_tensor(phase, name, "batch length width")
+    check.require_values(phase, name)
+    check.require_divisible(phase.shape[-1], f"{name}.shape[-1]", num_heads, "num_heads")
+
+
 def frustration_parts(
     layer: FrustratedSynchronization,
     phase: Float[Tensor, "batch length width"],
@@ -177,6 +184,7 @@ def frustration_parts(
             f"`delay` must be one of the layer's, at most {kappa.shape[1] - 1}; got {delay}. Build "
             f"the layer with more `num_delays`."
         )
+    _require_phases(phase, "phase", layer.num_heads)
     theta = split_heads(phase, layer.num_heads)
     delta, exists = phase_transition(theta, delay=delay, key_mask=key_mask, cu_seqlens=cu_seqlens)
     if not bool(exists.any()):
@@ -202,18 +210,61 @@ def frustration_parts(
 
 
 @torch.no_grad()
+def order_by_head(
+    phases: Sequence[Float[Tensor, "batch length width"]],
+    num_heads: int,
+    *,
+    num_harmonics: int = 4,
+    key_mask: Tensor | None = None,
+) -> Float[Tensor, "layers heads harmonics"]:
+    r"""Returns how far the tokens of a sequence agree, by layer, head and harmonic.
+
+    .. math:: R_m = \Big\langle \Big| \frac1T \sum_t e^{\mathrm i m \theta_{tk}} \Big| \Big\rangle
+
+    averaged over sequences and the head's coordinates k. T independent random phases give about
+    :math:`\sqrt{\pi / 4 T}`.
+
+    Args:
+        phases: The stream before each layer, and after the last, as `hidden_states` of a model on
+            the torus.
+        num_heads: Number of heads that share the coordinates.
+        num_harmonics: Largest harmonic.
+        key_mask: True where a token is real, ``(batch, length)``.
+
+    Returns:
+        Coherences in [0, 1], on the CPU.
+
+    Raises:
+        TypeError: If a count is not an integer.
+        ValueError: If a count is smaller than 1, the heads do not divide the coordinates, or no
+            layer is given.
+    """
+    check.require_integer(num_harmonics, "num_harmonics", minimum=1)
+    check.require_integer(num_heads, "num_heads", minimum=1)
+    check.require_instance(phases, "phases", Sequence, "Pass one tensor per layer.")
+    if not phases:
+        raise ValueError("`phases` must hold at least one layer; got none. Pass `hidden_states`.")
+    for phase in phases:
+        _require_phases(phase, "phases", num_heads)
+    mask = None if key_mask is None else key_mask[:, None]
+    rows = [
+        torch.stack([
+            order_parameter(theta.double().mT, harmonic=m, mask=mask)
+            .abs().mean(0).unflatten(0, (num_heads, -1)).mean(-1)
+            for m in range(1, num_harmonics + 1)
+        ], -1)
+        for theta in phases
+    ]  # fmt: skip
+    return torch.stack(rows).cpu()
+
+
 def order_by_layer(
     phases: Sequence[Float[Tensor, "batch length width"]],
     *,
     num_harmonics: int = 4,
     key_mask: Tensor | None = None,
 ) -> Float[Tensor, "layers harmonics"]:
-    r"""Returns how far the tokens of a sequence agree, by layer and harmonic.
-
-    .. math:: R_m = \Big\langle \Big| \frac1T \sum_t e^{\mathrm i m \theta_{tk}} \Big| \Big\rangle
-
-    averaged over sequences and coordinates k. T independent random phases give about
-    :math:`\sqrt{\pi / 4 T}`.
+    """Returns how far the tokens of a sequence agree, by layer and harmonic.
 
     Args:
         phases: The stream before each layer, and after the last, as `hidden_states` of a model on
@@ -222,24 +273,9 @@ def order_by_layer(
         key_mask: True where a token is real, ``(batch, length)``.
 
     Returns:
-        Coherences in [0, 1], on the CPU.
-
-    Raises:
-        TypeError: If `num_harmonics` is not an integer.
-        ValueError: If it is smaller than 1, or no layer is given.
+        Coherences in [0, 1], on the CPU: `order_by_head` with all coordinates as one head.
     """
-    check.require_integer(num_harmonics, "num_harmonics", minimum=1)
-    if not phases:
-        raise ValueError("`phases` must hold at least one layer; got none. Pass `hidden_states`.")
-    mask = None if key_mask is None else key_mask[:, None]
-    rows = [
-        torch.stack([
-            order_parameter(theta.double().mT, harmonic=m, mask=mask).abs().mean()
-            for m in range(1, num_harmonics + 1)
-        ])
-        for theta in phases
-    ]
-    return torch.stack(rows).cpu()
+    return order_by_head(phases, 1, num_harmonics=num_harmonics, key_mask=key_mask)[:, 0]
 
 
 def _kernel(layer: object) -> Complex[Tensor, "heads delays harmonics width"]:

@@ -1,19 +1,22 @@
-"""How attention spreads: entropy, effective neighbours, largest weight, sparsity, diversity."""
+"""How attention spreads: entropy, neighbours, largest weight, sparsity, rank, diversity."""
 
 from __future__ import annotations
 
 import itertools
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
+from syncattn import _validation as check
 from syncattn._typing import Bool, Float, Tensor
 
 __all__ = [
     "describe",
     "effective_neighbours",
+    "effective_rank",
     "entropy",
+    "head_divergence",
     "head_diversity",
     "largest_weight",
     "sparsity",
@@ -114,13 +117,40 @@ def sparsity(weights: _Rows, *, visible: _Visible = None) -> Float[Tensor, "*bat
     return zero / seen.sum((-2, -1))
 
 
-def head_diversity(
+def effective_rank(weights: _Rows) -> Float[Tensor, "*batch"]:
+    r"""Returns the number of directions in which a matrix of weights mixes, counted by entropy.
+
+    .. math:: \exp\Big(-\sum_k p_k \ln p_k\Big), \qquad p_k = \sigma_k \Big/ \sum_l \sigma_l
+
+    with the singular values :math:`\sigma_k`. Every token reading itself gives the number of
+    tokens; all tokens reading alike give 1.
+
+    Args:
+        weights: Rows that sum to 1, or to 0.
+
+    Returns:
+        A number from 1 to the smaller side of the matrix; 0 for a matrix of zeros.
+
+    Raises:
+        ValueError: If a weight is negative or not finite, or a row sums to neither 0 nor 1.
+
+    References:
+        | The effective rank: a measure of effective dimensionality (Roy and Vetterli, 2007)
+    """
+    rows, _ = _checked(weights, None)
+    sizes = torch.linalg.svdvals(rows)
+    total = sizes.sum(-1, keepdim=True)
+    share = sizes / total.where(total > 0, 1.0)
+    return _nats(share).exp().masked_fill(total[..., 0] == 0, 0.0)
+
+
+def head_divergence(
     weights: Float[Tensor, "*batch heads queries keys"]
     | Float[np.ndarray, "*batch heads queries keys"],
-) -> Float[Tensor, "*batch"]:
-    r"""Returns how differently the heads attend: their mean pairwise Jensen–Shannon divergence.
+) -> Float[Tensor, "*batch heads heads"]:
+    r"""Returns how differently every two heads attend: their mean Jensen–Shannon divergence.
 
-    .. math:: \frac{2}{H (H - 1)} \sum_{a < b} \frac{1}{|I_{ab}|} \sum_{i \in I_{ab}}
+    .. math:: \frac{1}{|I_{ab}|} \sum_{i \in I_{ab}}
         \left[ H\!\left(\tfrac{1}{2} (p_i^a + p_i^b)\right)
         - \tfrac{1}{2} H(p_i^a) - \tfrac{1}{2} H(p_i^b) \right]
 
@@ -128,11 +158,11 @@ def head_diversity(
     attend to something. Time and memory are those of one pair of heads at once.
 
     Args:
-        weights: Rows that sum to 1, or to 0, of at least two heads.
+        weights: Rows that sum to 1, or to 0.
 
     Returns:
-        Nats in [0, ln 2]: 0 when all heads agree, ln 2 when none share a key. Pairs of heads
-        without a common row are left out; NaN when none is left, as with a single head.
+        Symmetric matrices in nats, in [0, ln 2], with zeros on the diagonal: 0 when two heads
+        agree, ln 2 when they share no key, NaN where they have no row in common.
 
     Raises:
         ValueError: If a weight is negative or not finite, or a row sums to neither 0 nor 1.
@@ -141,15 +171,41 @@ def head_diversity(
         | Divergence measures based on the Shannon entropy (Lin, 1991)
     """
     rows, _ = _checked(weights, None)
+    if rows.dim() < 3:
+        raise ValueError(
+            f"`weights` must have an axis of heads before queries and keys; got the shape "
+            f"{tuple(rows.shape)}. Add an axis of size 1."
+        )
     alive, nats = rows.sum(-1) > 0, _nats(rows)
-    pairs = [rows.new_full(rows.shape[:-3], torch.nan)]
-    for a, b in itertools.combinations(range(rows.shape[-3]), 2):
+    heads = rows.shape[-3]
+    found = rows.new_zeros((*rows.shape[:-3], heads, heads))
+    for a, b in itertools.combinations(range(heads), 2):
         both = alive[..., a, :] & alive[..., b, :]
         middle = _nats((rows[..., a, :, :] + rows[..., b, :, :]) / 2)
         # Rounding may leave equal heads a hair below zero.
-        divergence = (middle - (nats[..., a, :] + nats[..., b, :]) / 2).clamp(min=0)
-        pairs.append(divergence.masked_fill(~both, torch.nan).nanmean(-1))
-    return torch.stack(pairs).nanmean(0)
+        apart = (middle - (nats[..., a, :] + nats[..., b, :]) / 2).clamp(min=0)
+        mean = apart.masked_fill(~both, torch.nan).nanmean(-1)
+        found[..., a, b] = found[..., b, a] = mean
+    return found
+
+
+def head_diversity(
+    weights: Float[Tensor, "*batch heads queries keys"]
+    | Float[np.ndarray, "*batch heads queries keys"],
+) -> Float[Tensor, "*batch"]:
+    """Returns how differently the heads attend: the mean `head_divergence` over pairs of heads.
+
+    Args:
+        weights: Rows that sum to 1, or to 0, of at least two heads.
+
+    Returns:
+        Nats in [0, ln 2]: 0 when all heads agree, ln 2 when none share a key. Pairs of heads
+        without a common row are left out; NaN when none is left, as with a single head.
+    """
+    divergence = head_divergence(weights)
+    heads = divergence.shape[-1]
+    a, b = torch.triu_indices(heads, heads, offset=1)
+    return divergence[..., a, b].nanmean(-1)
 
 
 def describe(weights: _Rows, *, visible: _Visible = None) -> dict[str, float | None]:
@@ -169,7 +225,7 @@ def describe(weights: _Rows, *, visible: _Visible = None) -> dict[str, float | N
         ValueError: If a weight is negative or not finite, a row sums to neither 0 nor 1, a hidden
             key has weight, or there is no axis of heads.
     """
-    if weights.ndim < 3:
+    if _tensor(weights, "weights").dim() < 3:
         raise ValueError(
             "`weights` must have an axis of heads before queries and keys; got the shape "
             f"{tuple(weights.shape)}. Add an axis of size 1."
@@ -191,6 +247,16 @@ def describe(weights: _Rows, *, visible: _Visible = None) -> dict[str, float | N
     return {name: None if mean != mean else mean for name, mean in means.items()}
 
 
+def _tensor(x: Any, name: str) -> Tensor:
+    if not isinstance(x, Tensor | np.ndarray):
+        raise TypeError(
+            f"`{name}` must be a tensor or an array; got {type(x).__name__}. Convert it first."
+        )
+    x = torch.as_tensor(x)
+    check.require_values(x, name)
+    return x
+
+
 def _nats(rows: Tensor) -> Tensor:
     return torch.special.entr(rows).sum(-1)
 
@@ -199,7 +265,14 @@ def _checked(
     weights: Tensor | np.ndarray, visible: Tensor | np.ndarray | None
 ) -> tuple[Tensor, Tensor]:
     """Returns the weights in float64 with rows that sum to 1 exactly, or 0, and who sees whom."""
-    rows = torch.as_tensor(weights).detach().double()
+    weights = _tensor(weights, "weights")
+    check.require_floating(weights, "weights")
+    if weights.dim() < 2 or not weights.shape[-1]:
+        raise ValueError(
+            f"`weights` must have the axes (..., queries, keys) and at least one key; got shape "
+            f"{tuple(weights.shape)}. Add what is missing."
+        )
+    rows = weights.detach().double()
     if not (torch.isfinite(rows) & (rows >= 0)).all():
         raise ValueError(
             "`weights` must be finite and at least 0; got a value that is not. Pass the weights "
@@ -215,7 +288,9 @@ def _checked(
     if visible is None:
         seen = torch.ones_like(rows, dtype=torch.bool)
     else:
-        seen = torch.as_tensor(visible, device=rows.device).expand(rows.shape)
+        visible = _tensor(visible, "visible")
+        check.require_mask(visible, "visible", tuple(rows.shape), rows.device)
+        seen = visible.expand(rows.shape)
     if (rows * ~seen).any():
         raise ValueError(
             "`weights` must be 0 where `visible` is False; got a positive weight there. Pass the "

@@ -18,7 +18,7 @@ __all__ = ["coupling_curves", "frustration_histograms", "loss_curves", "order_cu
 
 _TURN = [-math.pi, -math.pi / 2, 0.0, math.pi / 2, math.pi]
 _TURN_LABELS = ["−π", "−π/2", "0", "π/2", "π"]
-_LEFT, _TOP, _GAP = 0.65, 0.42, 0.35
+_LEFT, _TOP = 0.65, 0.42
 _DELAYS = ("the token seen (delay 0)", "its successor (delay 1)")
 
 
@@ -44,7 +44,9 @@ def coupling_curves(functions: CouplingFunctions, *, title: str = "Coupling func
         f"Bands hold the middle 80 percent of coordinates."
     )
     height = 1.35 + 0.13 * delays
-    figure, panels = _panels(heads, title, caption, panel_height=1.35, row_height=height + 0.5)
+    figure, panels = style.panels_in_rows(
+        heads, title, caption, panel_height=1.35, row_height=height + 0.5
+    )
     limit = 1.1 * max(float(np.abs(style.to_numpy(functions.lower)).max()),
                       float(np.abs(style.to_numpy(functions.upper)).max()), 1e-6)  # fmt: skip
     phi = style.to_numpy(functions.phase_difference)
@@ -88,7 +90,9 @@ def frustration_histograms(
         "in radians. The delayed coupling turns by α + δ. R is the concentration: 1 when all "
         "angles are alike, 0 when they spread over the circle."
     )
-    figure, panels = _panels(len(count), title, caption, panel_height=1.35, row_height=2.1)
+    figure, panels = style.panels_in_rows(
+        len(count), title, caption, panel_height=1.35, row_height=2.1
+    )
     shares = count / np.maximum(count.sum(1, keepdims=True), 1)
     for head, axes in enumerate(panels):
         axes.stairs(shares[head], edges, fill=True, color=colour["kernel"], alpha=0.55)
@@ -204,33 +208,6 @@ def _turn_axis(axes: Axes) -> None:
     axes.set_xlim(-math.pi, math.pi)
     axes.set_xticks(_TURN, _TURN_LABELS)
     style.clean_axes(axes)
-
-
-def _panels(
-    number: int, title: str, caption: str, *, panel_height: float, row_height: float
-) -> tuple[Figure, list[Axes]]:
-    """Returns a figure with panels in rows of at most four."""
-    columns = min(number, 4)
-    rows = -(-number // columns)
-    width = 1.75
-    total = max(_LEFT + columns * (width + _GAP) + 0.1, 4.4)
-    text = style.caption_lines(caption, total - 0.6)
-    height = _TOP + 0.25 + rows * row_height + style.CAPTION_LINE * len(text) + 0.15
-    figure = style.empty_figure(total, height)
-    figure.text(
-        0.3 / total, 1 - 0.12 / height, title, fontsize=style.TITLE_FONT, va="top", ha="left",
-        fontweight="bold", parse_math=False,
-    )  # fmt: skip
-    style.add_caption(figure, text, left=0.3)
-    panels: list[Axes] = []
-    for n in range(number):
-        row, column = divmod(n, columns)
-        left, top = _LEFT + column * (width + _GAP), _TOP + 0.2 + row * row_height
-        panels.append(style.position(figure, left, top, width, panel_height))
-    for n, axes in enumerate(panels):
-        if n % columns:
-            axes.tick_params(labelleft=False)
-    return figure, panels
 
 
 def _lines(

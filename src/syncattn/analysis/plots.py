@@ -2,74 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from syncattn.analysis import style
+from syncattn.analysis.curves import Curve, CurveSummary, summarize_curve
 from syncattn.analysis.heatmaps import LayerPattern, attention_weights
 
 __all__ = ["LayerPattern", "attention_weights", "learning_curves", "save_figure"]
 
 
-class _Curve(NamedTuple):
-    tokens: np.ndarray
-    bits: np.ndarray
-    stopped: bool
-
-
-class _Summary(NamedTuple):
-    tokens: np.ndarray
-    mean: np.ndarray
-    deviation: np.ndarray | None
-    seeds: list[_Curve]
-
-
-def _curve(points: Sequence[Mapping[str, Any]], value: str) -> _Curve:
-    pairs = sorted(
-        (float(point["tokens"]), math.nan if point[value] is None else float(point[value]))
-        for point in points
-    )
-    tokens, bits = np.array([x for x, _ in pairs]), np.array([y for _, y in pairs])
-    finite = np.isfinite(bits)
-    return _Curve(tokens[finite], bits[finite], not bool(finite.all()))
-
-
-def _summary(name: str, points: Sequence[Mapping[str, Any]], value: str) -> _Summary:
-    by_seed: dict[Any, list[Mapping[str, Any]]] = {}
-    for point in points:
-        if "tokens" in point and value in point:
-            by_seed.setdefault(point.get("seed"), []).append(point)
-    seeds = [_curve(run, value) for run in by_seed.values()]
-    drawable = [seed for seed in seeds if seed.tokens.size]
-    if not drawable:
-        raise ValueError(
-            f"`curves` must hold a point with `tokens` and a finite `{value}` for every mechanism; "
-            f"got {len(points)} points and none such for {name!r}. Leave that mechanism out."
-        )
-    everywhere = set.intersection(*(set(seed.tokens.tolist()) for seed in drawable))
-    shared = np.array(sorted(everywhere))
-    values = np.array([seed.bits[np.isin(seed.tokens, shared)] for seed in drawable])
-    deviation = values.std(axis=0, ddof=1) if len(drawable) > 1 else None
-    return _Summary(shared, values.mean(axis=0), deviation, seeds)
-
-
-def _draw_curve(axes: Axes, summary: _Summary, colour: str, marker: str) -> None:
+def _draw_curve(axes: Axes, summary: CurveSummary, colour: str, marker: str) -> None:
     several = len(summary.seeds) > 1
     for seed in summary.seeds:
         if several:
-            axes.plot(seed.tokens, seed.bits, color=colour, linewidth=0.5, alpha=0.35, zorder=2)
+            axes.plot(seed.tokens, seed.values, color=colour, linewidth=0.5, alpha=0.35, zorder=2)
         if seed.stopped and seed.tokens.size:
-            axes.plot(seed.tokens[-1:], seed.bits[-1:], "x", color=colour, markersize=7, zorder=5)
+            axes.plot(seed.tokens[-1:], seed.values[-1:], "x", color=colour, markersize=7, zorder=5)
     if summary.deviation is not None:
         low, high = summary.mean - summary.deviation, summary.mean + summary.deviation
         axes.fill_between(summary.tokens, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -84,22 +41,24 @@ def _draw_curve(axes: Axes, summary: _Summary, colour: str, marker: str) -> None
     )
 
 
-def _draw_curves(axes: Axes, summaries: Mapping[str, _Summary], colour: Mapping[str, str]) -> None:
+def _draw_curves(
+    axes: Axes, summaries: Mapping[str, CurveSummary], colour: Mapping[str, str]
+) -> None:
     for index, (name, summary) in enumerate(summaries.items()):
         _draw_curve(axes, summary, colour[name], style.MARKERS[index % len(style.MARKERS)])
 
 
-def _enlarge(axes: Axes, summaries: Mapping[str, _Summary], colour: Mapping[str, str]) -> None:
+def _enlarge(axes: Axes, summaries: Mapping[str, CurveSummary], colour: Mapping[str, str]) -> None:
     """Repeats the last half of lines that end close together in the empty upper right."""
     ends = [_end_point(summary) for summary in summaries.values()]
     spread = max(y for _, y in ends) - min(y for _, y in ends)
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    lines = [curve for s in summaries.values() for curve in (*s.seeds, _Curve(*s[:2], False))]
-    points = [(x - left, y - low) for c in lines for x, y in zip(c.tokens, c.bits, strict=True)]
+    lines = [curve for s in summaries.values() for curve in (*s.seeds, Curve(*s[:2], False))]
+    points = [(x - left, y - low) for c in lines for x, y in zip(c.tokens, c.values, strict=True)]
     corner = 0.4 * (right - left), 0.3 * (high - low)
     taken = any(x > corner[0] and y > corner[1] for x, y in points)
     middle = max(x for x, _ in ends) / 2
-    late = [y for c in lines for x, y in zip(c.tokens, c.bits, strict=True) if x >= middle]
+    late = [y for c in lines for x, y in zip(c.tokens, c.values, strict=True) if x >= middle]
     if len(ends) < 2 or spread > 0.15 * (high - low) or taken or len(late) < 2 * len(ends):
         return
     inset = axes.inset_axes((0.46, 0.36, 0.52, 0.48))
@@ -114,14 +73,14 @@ def _enlarge(axes: Axes, summaries: Mapping[str, _Summary], colour: Mapping[str,
     inset.set_title("the second half, enlarged", fontsize=style.SMALL_FONT, loc="left", pad=3)
 
 
-def _end_point(summary: _Summary) -> tuple[float, float]:
+def _end_point(summary: CurveSummary) -> tuple[float, float]:
     if summary.tokens.size:
         return float(summary.tokens[-1]), float(summary.mean[-1])
     last = next(seed for seed in summary.seeds if seed.tokens.size)
-    return float(last.tokens[-1]), float(last.bits[-1])
+    return float(last.tokens[-1]), float(last.values[-1])
 
 
-def _end_label(name: str, summary: _Summary) -> str:
+def _end_label(name: str, summary: CurveSummary) -> str:
     if not summary.tokens.size:
         return f"{name}  (no shared point)"
     final = f"{name}  {summary.mean[-1]:.3f}"
@@ -144,7 +103,7 @@ def _spread(wanted: Sequence[float], gap: float) -> list[float]:
 
 
 def _label_ends(
-    axes: Axes, summaries: Mapping[str, _Summary], colour: Mapping[str, str], height: float
+    axes: Axes, summaries: Mapping[str, CurveSummary], colour: Mapping[str, str], height: float
 ) -> None:
     low, high = axes.get_ylim()
     ends = {name: _end_point(summary) for name, summary in summaries.items()}
@@ -173,7 +132,9 @@ def _label_ends(
         )
 
 
-def _curves_caption(summaries: Mapping[str, _Summary], chance: float | None, drawn: bool) -> str:
+def _curves_caption(
+    summaries: Mapping[str, CurveSummary], chance: float | None, drawn: bool
+) -> str:
     text = (
         "Cost of the text not trained on, in bits per byte (lower is better), against the number "
         "of training tokens seen; the figure beside each name is the last value."
@@ -233,13 +194,15 @@ def learning_curves(
     """
     if not curves:
         raise ValueError("`curves` must hold at least one mechanism; got none. Pass its points.")
-    summaries = {name: _summary(name, points, value) for name, points in curves.items()}
+    summaries = {name: summarize_curve(name, points, value) for name, points in curves.items()}
     colour = style.colours(summaries)
     longest = max(len(_end_label(name, summary)) for name, summary in summaries.items())
     width, height = 4.6, max(2.8, 0.17 * len(summaries))
     margin = 0.35 + longest * 0.6 * style.LABEL_FONT / 72
     total_width = 0.65 + width + margin
-    highest = max(bit for s in summaries.values() for seed in s.seeds for bit in seed.bits.tolist())
+    highest = max(
+        bit for s in summaries.values() for seed in s.seeds for bit in seed.values.tolist()
+    )
     drawn = chance is not None and chance <= 1.15 * highest
     lines = style.caption_lines(_curves_caption(summaries, chance, drawn), total_width - 0.9)
     figure = style.empty_figure(total_width, 0.45 + height + 0.65 + style.CAPTION_LINE * len(lines))

@@ -28,6 +28,7 @@ __all__ = [
     "colours",
     "empty_figure",
     "label_characters",
+    "panels_in_rows",
     "position",
     "readable_character",
     "round_positions",
@@ -225,3 +226,51 @@ def add_caption(figure: Figure, lines: list[str], left: float) -> None:
         linespacing=1.3,
         parse_math=False,
     )
+
+
+def panels_in_rows(
+    number: int,
+    title: str,
+    caption: str,
+    *,
+    panel_width: float = 1.75,
+    panel_height: float,
+    row_height: float,
+    columns: int = 4,
+    right: float = 0.1,
+) -> tuple[Figure, list[Axes]]:
+    """Returns a figure with a title, a caption and panels in rows.
+
+    Args:
+        number: How many panels.
+        title: The figure's title.
+        caption: Below the panels.
+        panel_width: Width of a panel in inches.
+        panel_height: Height of a panel.
+        row_height: Height of a row, with what stands below and above a panel.
+        columns: Most panels in a row.
+        right: Room at the right, for a legend.
+
+    Returns:
+        The figure and its panels; only the first of a row has labels on its ticks.
+    """
+    left, top, gap = 0.65, 0.42, 0.35
+    columns = min(number, columns)
+    rows = -(-number // columns)
+    total = max(left + columns * (panel_width + gap) + right, 4.4)
+    text = caption_lines(caption, total - 0.6) if caption else []
+    height = top + 0.25 + rows * row_height + CAPTION_LINE * len(text) + 0.15
+    figure = empty_figure(total, height)
+    figure.text(
+        0.3 / total, 1 - 0.12 / height, title, fontsize=TITLE_FONT, va="top", ha="left",
+        fontweight="bold", parse_math=False,
+    )  # fmt: skip
+    add_caption(figure, text, left=0.3)
+    panels: list[Axes] = []
+    for n in range(number):
+        row, column = divmod(n, columns)
+        across, down = left + column * (panel_width + gap), top + 0.2 + row * row_height
+        panels.append(position(figure, across, down, panel_width, panel_height))
+        if column:
+            panels[-1].tick_params(labelleft=False)
+    return figure, panels

@@ -22,6 +22,7 @@ from syncattn.reference.selective_synchronization import strongest
 __all__ = [
     "SynchronyDiagnostics",
     "SynchronyWarning",
+    "component_labels",
     "connected_components",
     "diagnose",
     "predicted_locked_fraction",
@@ -177,6 +178,30 @@ def predicted_locked_fraction(
     return torch.special.gammainc(torch.full_like(scaled, frequency_dim / 2), scaled)
 
 
+def component_labels(
+    locked: Bool[Tensor, "*batch tokens tokens"],
+) -> Int[Tensor, "*batch tokens"]:
+    """Returns which cluster of a lock graph every token is in.
+
+    Args:
+        locked: Locked pairs; one direction makes an edge.
+
+    Returns:
+        The first token of its cluster.
+    """
+    length = locked.shape[-1]
+    edge = locked | locked.transpose(-1, -2)
+    edge = edge | torch.eye(length, dtype=torch.bool, device=locked.device)
+    label = torch.arange(length, device=locked.device).expand(locked.shape[:-1])
+    while True:
+        nearest = torch.where(edge, label[..., None, :], length).amin(-1)
+        # Following the label of the label halves the way along a chain.
+        nearest = nearest.gather(-1, nearest)
+        if torch.equal(nearest, label):
+            return label
+        label = nearest
+
+
 def connected_components(
     locked: Bool[Tensor, "*batch tokens tokens"], real: Bool[Tensor, "*#batch tokens"] | None = None
 ) -> Int[Tensor, "*batch"]:
@@ -189,18 +214,8 @@ def connected_components(
     Returns:
         The number of connected components.
     """
-    length = locked.shape[-1]
-    edge = locked | locked.transpose(-1, -2)
-    edge = edge | torch.eye(length, dtype=torch.bool, device=locked.device)
-    label = torch.arange(length, device=locked.device).expand(locked.shape[:-1])
-    while True:
-        nearest = torch.where(edge, label[..., None, :], length).amin(-1)
-        # Following the label of the label halves the way along a chain.
-        nearest = nearest.gather(-1, nearest)
-        if torch.equal(nearest, label):
-            break
-        label = nearest
-    root = label == torch.arange(length, device=locked.device)
+    label = component_labels(locked)
+    root = label == torch.arange(locked.shape[-1], device=locked.device)
     return (root if real is None else root & real).sum(-1)
 
 

@@ -1,0 +1,356 @@
+"""What the report shows of one model: its matrices, its phases, and the pictures of its kind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from markupsafe import Markup
+
+from syncattn._typing import Tensor
+from syncattn.analysis.distributions import head_divergence
+from syncattn.analysis.heads import MEASURES, measure_heads
+from syncattn.analysis.observation import Observation
+from syncattn.analysis.report_charts import TURN, Frame, Line, chart
+from syncattn.analysis.report_payload import chosen, matrix_payload, phase_payload
+
+__all__ = ["Model", "Panel", "Panels", "Table", "measure_table", "model_panels", "model_view"]
+
+_SMALL = (210, 128)
+_MOST_COORDINATES = 64
+# Colours of the lines by delay, and the quantiles that tell how drives spread.
+_TINTS = (1, 2, 3, 4)
+_DECILES = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the report.
+
+    Attributes:
+        caption: Above it.
+        headings: One per column.
+        rows: Cells; the first names its row.
+        note: Below it.
+    """
+
+    caption: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model and what it did with the report's text.
+
+    Attributes:
+        name: Its name in the tables.
+        legend: What R and *locked* mean for it.
+        observation: What it did.
+        details: Anything to say about it, such as its seed.
+    """
+
+    name: str
+    legend: str
+    observation: Observation
+    details: str = ""
+
+
+class Panel(NamedTuple):
+    """A small chart with its own title and notes."""
+
+    title: str
+    picture: Markup
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Small charts of one kind.
+
+    Attributes:
+        title: What they are.
+        caption: How to read them.
+        panels: The charts.
+        legend: Names of the lines, with the number of their colour.
+    """
+
+    title: str
+    caption: str
+    panels: list[Panel]
+    legend: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+
+
+def model_view(model: Model, *, budget: int) -> dict[str, Any]:
+    """Returns what the page draws of a model.
+
+    Args:
+        model: The model.
+        budget: Most weights to pack; beyond it layers, then heads, are left out.
+
+    Returns:
+        `matrix` and `film` (or None) for the script, `heads`, a description of each head by layer,
+        `left_out`, a sentence or nothing.
+    """
+    seen = model.observation
+    heads_of, tokens = seen.layers[0].weights.shape[:2]
+    heads = chosen(heads_of, max(1, budget // tokens**2))
+    layers = chosen(len(seen.layers), max(1, budget // (len(heads) * tokens**2)))
+    film = seen.film
+    coordinates = 0 if film is None else min(film.phase.shape[-1], _MOST_COORDINATES)
+    cuts = [
+        f"{len(some)} of {whole} {name}"
+        for some, whole, name in (
+            (layers, len(seen.layers), "layers"),
+            (heads, heads_of, "heads"),
+            (range(coordinates), 0 if film is None else film.phase.shape[-1], "coordinates"),
+        )
+        if len(some) < whole
+    ]
+    return {
+        "matrix": matrix_payload(seen, layers, heads),
+        "film": None if film is None else phase_payload(film, heads, coordinates),
+        "heads": [[_head_words(m, head) for head in heads] for m in _measures(seen, layers)],
+        "left_out": f"To keep the page small, {' and '.join(cuts)} are here." if cuts else "",
+    }
+
+
+def measure_table(model: Model) -> Table:
+    """Returns every measure of a model by layer: the mean over heads, and the range.
+
+    Args:
+        model: The model.
+    """
+    seen = model.observation
+    measures = _measures(seen, range(len(seen.layers)))
+    names = list(measures[0])
+    rows = [
+        [f"layer {n + 1}", *(_range(m[name]) for name in names), _diversity(layer.weights)]
+        for n, (m, layer) in enumerate(zip(measures, seen.layers, strict=True))
+    ]
+    return Table(
+        f"What the heads of {model.name} do with the text",
+        ["layer", *(MEASURES[name] for name in names), "head diversity (nats)"],
+        rows,
+        "Mean over heads and tokens, with the smallest and the largest head. Head diversity is the "
+        "mean Jensen–Shannon divergence of two heads: 0 when all agree, 0.69 when none share a "
+        "key.",
+    )
+
+
+def model_panels(model: Model) -> list[Panels]:
+    """Returns the pictures that only this kind of model has.
+
+    Args:
+        model: The model.
+    """
+    seen = model.observation
+    found = [_coupling(seen), _frustration(seen), _harmonics(seen), _locking(seen), _drive(seen)]
+    return [panels for panels in found if panels is not None and panels.panels]
+
+
+def _measures(seen: Observation, layers: Sequence[int]) -> list[dict[str, Tensor]]:
+    return [measure_heads(seen.layers[n], visible=seen.visible) for n in layers]
+
+
+def _head_words(measures: dict[str, Tensor], head: int) -> str:
+    words: list[str] = []
+    order, locked = measures.get("order_parameter"), measures.get("locked_fraction")
+    if order is not None and math.isfinite(float(order[head])):
+        words.append(f"R {float(order[head]):.2f}")
+    if locked is not None:
+        words.append(f"{float(locked[head]):.0%} locked")
+    return ", ".join(words or [f"{float(measures['effective_neighbours'][head]):.1f} neighbours"])
+
+
+def _range(values: Tensor) -> str:
+    known = values[torch.isfinite(values)]
+    if not known.numel():
+        return "–"
+    digits = 1 if float(known.max()) > 2 else 2
+    mean, low, high = (float(x) for x in (known.mean(), known.min(), known.max()))
+    return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def _diversity(weights: Tensor) -> str:
+    found = head_divergence(weights)
+    a, b = torch.triu_indices(*found.shape, offset=1)
+    mean = float(found[a, b].nanmean())
+    return "–" if math.isnan(mean) else f"{mean:.2f}"
+
+
+def _coupling(seen: Observation) -> Panels | None:
+    if not seen.coupling:
+        return None
+    limit = max(
+        1.05 * max(float(f.upper.max()), -float(f.lower.min())) for f in seen.coupling
+    ) or 1.0  # fmt: skip
+    frame = Frame("φ", "Γ(φ)", (-math.pi, math.pi), (-limit, limit), TURN, (0.0,), _SMALL)
+    delays = seen.coupling[0].pull.shape[1]
+    names = ["the token seen", "its successor", *(f"the {s}th after" for s in range(2, delays))]
+    names = names[:delays]
+    panels: list[Panel] = []
+    for number, found in enumerate(seen.coupling):
+        x = found.phase_difference.tolist()
+        for head in range(found.pull.shape[0]):
+            lines = [
+                Line(x, found.pull[head, s].tolist(), _TINTS[s % len(_TINTS)],
+                     found.lower[head, s].tolist(), found.upper[head, s].tolist())
+                for s in range(delays)
+            ]  # fmt: skip
+            notes = [
+                _angles(name, found.sakaguchi_angle[head, s], found.harmonic_share[head, s])
+                for s, name in enumerate(names)
+            ]
+            title = f"layer {number + 1}, head {head + 1}"
+            words = f"Coupling function of {title}: {'; '.join(notes)}."
+            panels.append(Panel(title, chart(lines, frame, description=words), notes))
+    return Panels(
+        "Coupling functions",
+        "How a token's phase is pulled, in radians, by the difference φ to the phase it reads: "
+        "above zero at φ > 0 attracts. α is the frustration angle of the first harmonic, in "
+        "radians; beyond a quarter turn it repels. The percentages are the harmonics in the "
+        "strength. Bands hold the middle 80 percent of the head's coordinates.",
+        panels,
+        [(name, _TINTS[s % len(_TINTS)]) for s, name in enumerate(names)],
+    )
+
+
+def _angles(name: str, angle: Tensor, shares: Tensor) -> str:
+    if not bool(torch.isfinite(shares).all()):
+        return f"{name}: none"
+    listed = ", ".join(f"{share:.0%} m = {m + 1}" for m, share in enumerate(shares.tolist()))
+    return f"{name}: α {_signed(angle)}; {listed}"
+
+
+def _signed(angle: Tensor | float) -> str:
+    # Zero has no sign, whichever side it was rounded from.
+    return f"{round(float(angle), 2) + 0.0:+.2f}"
+
+
+def _frustration(seen: Observation) -> Panels | None:
+    if not seen.frustration:
+        return None
+    panels: list[Panel] = []
+    for number, parts in enumerate(seen.frustration):
+        middle = ((parts.bin_edges[1:] + parts.bin_edges[:-1]) / 2).tolist()
+        for head, count in enumerate(parts.transition_count.double()):
+            share = (count / count.sum().clamp(min=1)).tolist()
+            static = float(parts.static_angle[head])
+            frame = Frame("δ", "share", (-math.pi, math.pi), (0.0, 1.1 * max(*share, 1e-6)), TURN,
+                          (static,), _SMALL)  # fmt: skip
+            title = f"layer {number + 1}, head {head + 1}"
+            notes = [
+                f"kernel: α {_signed(static)}, R {float(parts.static_concentration[head]):.2f}",
+                f"data: δ {_signed(parts.transition_angle[head])}, "
+                f"R {float(parts.transition_concentration[head]):.2f}",
+            ]
+            words = f"Frustration of {title}: {'; '.join(notes)}."
+            line = Line(middle, share, 7, filled=True, solid=True)
+            panels.append(Panel(title, chart([line], frame, description=words), notes))
+    return Panels(
+        "Frustration of the delayed term: the kernel's part and the data's",
+        "Shaded: how often a token's phase turns by δ from one token to the next, which is the "
+        "data's part. Upright line: the kernel's own angle α. The coupling to the successor turns "
+        "by α + δ, in radians. R is the concentration: 1 when all angles are alike, 0 when they "
+        "spread over the circle.",
+        panels,
+    )
+
+
+def _harmonics(seen: Observation) -> Panels | None:
+    found = seen.order_by_head
+    if found is None:
+        return None
+    depths, heads, harmonics = found.shape
+    frame = Frame("layers passed", "R", None, (0.0, 1.0), [(n, str(n)) for n in range(depths)],
+                  size=_SMALL)  # fmt: skip
+    panels: list[Panel] = []
+    for head in range(heads):
+        lines = [
+            Line(range(depths), found[:, head, m].tolist(), m, dots=True) for m in range(harmonics)
+        ]
+        ends = [f"R{m + 1} {float(found[-1, head, m]):.2f}" for m in range(harmonics)]
+        title = f"head {head + 1}"
+        words = f"Order parameter of {title} through depth; after the last layer {', '.join(ends)}."
+        panels.append(
+            Panel(title, chart(lines, frame, description=words), [f"at last {', '.join(ends)}"])
+        )
+    return Panels(
+        "Order parameter by layer, head and harmonic",
+        "How far the phases of all tokens agree, averaged over the head's coordinates: R of the "
+        "m-th harmonic is 1 when m times all phases agree. As many independent random phases would "
+        f"give about {math.sqrt(math.pi / 4 / len(seen.text)):.2f}.",
+        panels,
+        [(f"harmonic {m + 1}", m) for m in range(harmonics)],
+    )
+
+
+def _locking(seen: Observation) -> Panels | None:
+    if not seen.curves:
+        return None
+    panels: list[Panel] = []
+    for number, (found, layer) in enumerate(zip(seen.curves, seen.locking, strict=True)):
+        x = found.detuning.tolist()
+        for head in range(found.cutoff.shape[0]):
+            cutoff = float(found.cutoff[head])
+            frame = Frame("detuning", "S", None, (0.0, 1.0), None, (cutoff,), _SMALL)
+            notes = [
+                f"cutoff {cutoff:.2f} at R {float(layer.order_parameter[head]):.2f}",
+                f"{float(layer.locked_fraction[head]):.0%} lock, clusters: "
+                f"{float(layer.connected_components[head]):.0f}; "
+                f"{float(layer.predicted_locked_fraction[head]):.0%} if independent",
+            ]
+            title = f"layer {number + 1}, head {head + 1}"
+            words = f"Synchronization by detuning, {title}: {'; '.join(notes)}."
+            line = Line(x, found.synchronization[head].tolist(), 2, solid=True)
+            panels.append(Panel(title, chart([line], frame, description=words), notes))
+    return Panels(
+        "Synchronization by detuning",
+        "The synchronization S of two tokens by the difference of their natural frequencies, at "
+        "the mean order parameter of the text. Beyond the cutoff, the upright line, a pair does "
+        "not lock and its weight is exactly 0. The last figure is the share that would lock if "
+        "frequencies were independent and Gaussian.",
+        panels,
+    )
+
+
+def _drive(seen: Observation) -> Panels | None:
+    if not seen.settling:
+        return None
+    panels: list[Panel] = []
+    for number, layer in enumerate(seen.settling):
+        for head in range(layer.drive.shape[0]):
+            settled = layer.settling_time[head].double()
+            known = settled[torch.isfinite(settled)].sort().values
+            title = f"layer {number + 1}, head {head + 1}"
+            count = int(layer.coupled[head].sum())
+            low, middle, high = layer.drive[head].double().quantile(_DECILES).tolist()
+            notes = [
+                f"drive {middle:.3g} ({low:.3g} to {high:.3g})",
+                f"{int(layer.near_degenerate[head].sum())} of {count} hardly driven",
+            ]
+            if not known.numel():
+                panels.append(Panel(title, Markup(""), [*notes, "no oscillator settles"]))
+                continue
+            # The share that has settled rises by one step at each oscillator's own time.
+            last = 1.05 * float(known.quantile(0.95)) or 1.0
+            times = torch.linspace(0, last, 80, dtype=torch.float64)
+            share = (known[None] <= times[:, None]).double().sum(1) / max(count, 1)
+            notes.append(f"half have settled at {float(known.median()):.3g}")
+            frame = Frame("time", "share settled", (0.0, last), (0.0, 1.0), None, (), _SMALL)
+            words = f"Settling of {title}: {'; '.join(notes)}."
+            line = Line(times.tolist(), share.tolist(), 1, solid=True)
+            panels.append(Panel(title, chart([line], frame, description=words), notes))
+    return Panels(
+        "Drive and settling",
+        "The share of a head's free oscillators within 0.01 radians of their equilibrium, by time "
+        "in the inverse unit of the couplings. The drive is the rate at which they settle: the "
+        "median over tokens, with the tenth and the ninetieth percentile. One hardly driven has "
+        "pulls that nearly cancel, and its equilibrium should not be trusted.",
+        panels,
+    )

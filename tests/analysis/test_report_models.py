@@ -1,0 +1,75 @@
+import math
+
+import pytest
+
+from syncattn.analysis.observation import observe
+from syncattn.analysis.report_models import Model, measure_table, model_panels, model_view
+from tests.benchmarks.finished_run import MECHANISMS, model
+
+TEXT = b"locks and drifts"
+PANELS = {
+    "softmax": [],
+    "selective": ["Synchronization by detuning"],
+    "oscillator": ["Drive and settling"],
+    "kuramoto": ["Coupling functions", "Order parameter by layer, head and harmonic"],
+    "frustrated": [
+        "Coupling functions",
+        "Frustration of the delayed term: the kernel's part and the data's",
+        "Order parameter by layer, head and harmonic",
+    ],
+}
+
+
+@pytest.fixture(scope="module", params=MECHANISMS)
+def shown(request):
+    return Model(request.param, "legend", observe(model(request.param), TEXT))
+
+
+def test_every_mechanism_has_its_pictures(shown):
+    found = model_panels(shown)
+    assert [panels.title for panels in found] == PANELS[shown.name]
+    for panels in found:
+        assert len(panels.panels) in {2, 4}
+        assert all(panel.picture.startswith("<svg") and panel.notes for panel in panels.panels)
+
+
+def test_the_table_has_a_row_per_layer(shown):
+    table = measure_table(shown)
+    assert [row[0] for row in table.rows] == ["layer 1", "layer 2"]
+    assert all(len(row) == len(table.headings) for row in table.rows)
+    assert ("locked fraction" in table.headings) == (shown.name != "softmax")
+    low, high = (float(x) for x in table.rows[0][-2].split("(")[1].strip(")").split(" to "))
+    assert 0 < low <= high <= 1
+
+
+def test_frustration_and_harmonics_are_named():
+    net = model("frustrated")
+    kernel = net.model.layers[0].attention.coupling_kernel
+    kernel.set(amplitude=0.0)
+    kernel.set(head=0, delay=0, harmonic=1, amplitude=1.0, frustration=0.5)
+    kernel.set(head=0, delay=0, harmonic=2, amplitude=3.0, frustration=0.0)
+    (coupling, *_) = model_panels(Model("frustrated", "", observe(net, TEXT)))
+    first, second = coupling.panels[:2]
+    assert first.notes == ["the token seen: α +0.50; 25% m = 1, 75% m = 2", "its successor: none"]
+    assert second.notes[0] == "the token seen: none"
+
+
+def test_a_small_budget_leaves_layers_out_and_says_so():
+    shown = Model("softmax", "", observe(model("softmax", layers=4, heads=4), TEXT))
+    size = len(TEXT) ** 2
+    whole = model_view(shown, budget=16 * size)
+    assert whole["left_out"] == ""
+    assert whole["matrix"]["layers"] == [1, 2, 3, 4]
+    some = model_view(shown, budget=8 * size)
+    assert some["matrix"]["layers"] == [1, 4]
+    assert some["left_out"] == "To keep the page small, 2 of 4 layers are here."
+    least = model_view(shown, budget=1)
+    assert (least["matrix"]["layers"], least["matrix"]["heads"]) == ([1], [1])
+    assert [len(row) for row in least["heads"]] == [1]
+
+
+def test_heads_are_described_in_words(shown):
+    words = model_view(shown, budget=10**6)["heads"][0][0]
+    assert ("neighbours" in words) == (shown.name == "softmax")
+    if shown.name != "softmax":
+        assert math.isfinite(float(words.split()[1].strip(",")))
