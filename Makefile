@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TEST_TOOLS := pytest==9.2.0 pytest-xdist==3.8.0 hypothesis==6.170.15 beartype==0.23.1 \
-	import-linter==2.16 peft==0.21.2
+	import-linter==2.16 peft==0.21.2 pyyaml==6.0.3 playwright==1.65.2 axe-playwright-python==0.1.8
 # What the slow tests want besides: each writes for, or is read by, one of these.
-SLOW_TOOLS := lm-eval==0.4.13 onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.31.1 tensorboard==2.21.0
+SLOW_TOOLS := lm-eval==0.4.13 onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.31.1 tensorboard==2.21.0 \
+	build==1.6.1 twine==7.0.0
 DOCS_TOOLS := sphinx==9.0.4 furo==2025.12.19 myst-parser==5.2.0
 COVERAGE_TOOLS := pytest-cov==7.1.0
 # The other end of the supported range, in an environment of its own.

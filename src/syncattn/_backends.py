@@ -43,7 +43,7 @@ def choose_backend(
         ValueError: If the operator has no backend of that name.
         BackendUnavailableError: If the backend asked for cannot run this call.
     """
-    if not isinstance(backend, str):
+    if not isinstance(backend, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(
             f"`backend` of {operator} must be a name; got {type(backend).__name__}. Use 'auto' to "
             f"let it choose."

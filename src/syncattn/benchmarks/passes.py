@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from syncattn.kernels import fuse, fused
@@ -12,7 +12,7 @@ __all__ = ["compiled_passes"]
 
 
 @contextmanager
-def compiled_passes(wanted: bool) -> Iterator[bool]:
+def compiled_passes(wanted: bool) -> Generator[bool]:
     """Switches the compiled passes of a CPU on or off for a while; see `syncattn.fuse`.
 
     A machine without a C compiler goes on without them, silently: records tell (`device`).
