@@ -57,5 +57,5 @@ def test_a_loss_that_is_not_finite_stops_the_training():
     model = network("softmax")
     with torch.no_grad():
         model.head.weight[0, 0] = torch.nan
-    with pytest.raises(DivergedError, match="training loss must stay finite; got nan after 0"):
+    with pytest.raises(DivergedError, match="must stay finite"):
         fit(model, problem("copy"), config(), metric="accuracy")

@@ -3,6 +3,7 @@
 from syncattn._validation.masks import require_mask, require_new_mask, require_visibility
 from syncattn._validation.values import (
     FLOATS,
+    OverflowedError,
     require_choice,
     require_computed,
     require_coordinates,
@@ -26,6 +27,7 @@ from syncattn._validation.values import (
 
 __all__ = [
     "FLOATS",
+    "OverflowedError",
     "require_choice",
     "require_computed",
     "require_coordinates",

@@ -205,6 +205,10 @@ def require_finite(tensor: Tensor, name: str) -> None:
         )
 
 
+class OverflowedError(ValueError):
+    """Finite arguments gave a result that is not: in a training, it has diverged."""
+
+
 def require_computed(out: Tensor, *names: str) -> None:
     """Refuses a result that finite arguments made infinite, where looking is free.
 
@@ -213,14 +217,14 @@ def require_computed(out: Tensor, *names: str) -> None:
         names: The arguments whose size decides.
 
     Raises:
-        ValueError: If a value is NaN or infinite.
+        OverflowedError: If a value is NaN or infinite.
     """
     if torch.compiler.is_compiling() or out.device.type != "cpu":
         return
     # A sum may overflow where every term is finite, so it only says where to look closely.
     if not math.isfinite(out.detach().sum().item()) and not bool(out.isfinite().all()):
         listed = " and ".join(f"`{name}`" for name in names)
-        raise ValueError(
+        raise OverflowedError(
             f"{listed} must be small enough for what is computed of them to fit {out.dtype}; got "
             f"values that overflow. Scale them down, or pass float64."
         )

@@ -93,10 +93,11 @@ def frustration_histograms(
     figure, panels = style.panels_in_rows(
         len(count), title, caption, panel_height=1.35, row_height=2.1
     )
+    angles, spread = (style.to_numpy(x) for x in (parts.static_angle, parts.static_concentration))
     shares = count / np.maximum(count.sum(1, keepdims=True), 1)
     for head, axes in enumerate(panels):
         axes.stairs(shares[head], edges, fill=True, color=colour["kernel"], alpha=0.55)
-        static = float(parts.static_angle[head])
+        static = float(angles[head])
         axes.axvline(static, color=colour["data"], linewidth=1.3, linestyle=(0, (4, 2)))
         axes.set_ylim(0.0, 1.15 * float(shares.max()) + 1e-9)
         _turn_axis(axes)
@@ -104,7 +105,7 @@ def frustration_histograms(
             axes.set_ylabel("share", fontsize=style.SMALL_FONT)
         axes.set_title(f"head {head}", fontsize=style.LABEL_FONT, loc="left", pad=3)
         axes.set_xlabel(
-            f"α {static:+.2f}, R {float(parts.static_concentration[head]):.2f}\n"
+            f"α {static:+.2f}, R {float(spread[head]):.2f}\n"
             f"δ {float(parts.transition_angle[head]):+.2f}, "
             f"R {float(parts.transition_concentration[head]):.2f}",
             fontsize=style.CELL_FONT + 0.5, linespacing=1.3,

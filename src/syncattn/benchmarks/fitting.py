@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from syncattn._validation import OverflowedError
 from syncattn.benchmarks.networks import Network
 from syncattn.benchmarks.problems import Problem, unscored
 from syncattn.training import DivergedError, TrainingConfig, parameter_groups
@@ -78,7 +79,10 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate_at(step)
             moved = batch.to(device)
-            logits = network(moved).float()
+            try:
+                logits = network(moved).float()
+            except OverflowedError as error:
+                raise DivergedError(step, "output of the network", math.inf) from error
             loss = cross_entropy(
                 logits.reshape(-1, logits.shape[-1]), moved.target.reshape(-1),
                 ignore_index=unscored,

@@ -306,8 +306,10 @@ def require_rotation(natural_frequency: Tensor, dim: int) -> None:
         dim: Number of coordinates.
 
     Raises:
+        TypeError: If it is not a floating tensor.
         ValueError: If the shape does not fit, or a matrix is not skew.
     """
+    check.require_floating(natural_frequency, "natural_frequency")
     require_parameter(natural_frequency, "natural_frequency")
     if _is_matrix(natural_frequency, dim):
         if not torch.allclose(natural_frequency, -natural_frequency.mT, atol=1e-6):

@@ -35,6 +35,7 @@ class DrivenPhases(PhaseSystem):
         noise_intensity: :math:`D` of independent phase noise, radians² per unit time.
 
     Raises:
+        TypeError: If a strength, a phase or a frequency is not a floating tensor.
         ValueError: If a parameter is not finite or a strength negative, or shapes differ.
     """
 
@@ -48,10 +49,13 @@ class DrivenPhases(PhaseSystem):
     noise_intensity: float = 0.0
 
     def __post_init__(self) -> None:
+        check.require_floating(self.drive_strength, "drive_strength")
+        check.require_floating(self.drive_phase, "drive_phase")
         require_parameter(self.drive_strength, "drive_strength", minimum=0.0)
         require_parameter(self.drive_phase, "drive_phase")
         if self.natural_frequency is None:  # pyright: ignore[reportUnnecessaryComparison]
             object.__setattr__(self, "natural_frequency", torch.zeros_like(self.drive_phase))
+        check.require_floating(self.natural_frequency, "natural_frequency")
         require_parameter(self.natural_frequency, "natural_frequency")
         check.require_number(self.frustration, "frustration")
         check.require_number(self.injection_strength, "injection_strength", minimum=0.0)
@@ -148,7 +152,8 @@ class DrivenPhases(PhaseSystem):
         Returns:
             The rate.
         """
-        return self.drive_strength.amax().item() + 2 * self.injection_strength
+        strongest = self.drive_strength.amax().item() if self.drive_strength.numel() else 0.0
+        return strongest + 2 * self.injection_strength
 
     def attractor(self) -> Float[Tensor, "*batch oscillators"]:
         r"""Returns where the phases settle without injection: :math:`\psi - \alpha + \arcsin`.

@@ -19,6 +19,7 @@ from torch.nn.utils import clip_grad_norm_
 from transformers import PreTrainedModel
 
 from syncattn._typing import Float, Int, Tensor
+from syncattn._validation import OverflowedError
 from syncattn.data import Corpus, evaluation_batches, training_batch
 from syncattn.training.checkpoint import (
     CurvePoint,
@@ -265,7 +266,10 @@ def _differentiate(run: Run, step: int) -> Float[Tensor, ""]:
         # Between processes the gradients travel once, with the last part.
         quiet = run.accelerator.no_sync(run.prepared) if number < len(parts) else nullcontext()
         with quiet:
-            loss = _nats(run.prepared, part, run.config.mixed_precision) / len(parts)
+            try:
+                loss = _nats(run.prepared, part, run.config.mixed_precision) / len(parts)
+            except OverflowedError as error:
+                raise DivergedError(step, "output of the network", math.inf) from error
             run.accelerator.backward(loss)
         mean += loss.detach()
     return mean
