@@ -98,3 +98,22 @@ def test_couplings_have_few_levels_and_absent_links_stay_absent():
         torch.testing.assert_close(level, level.round(), atol=1e-4, rtol=0)
     assert float(quantised_couplings(W, 3, 0.5).max()) == 0.5
     assert not quantised_couplings(torch.zeros(1, 1, 1, 3), 3, "row").any()
+
+
+@pytest.mark.parametrize("concentration", [1e30, 1e200, math.inf])
+def test_a_huge_concentration_draws_the_direction_itself(concentration):
+    direction = torch.tensor([[0.6, 0.8, 0.0]], dtype=torch.float64)
+    draw = von_mises_fisher(
+        direction,
+        torch.tensor([concentration], dtype=torch.float64),
+        generator=torch.Generator().manual_seed(0),
+    )
+    torch.testing.assert_close(draw, direction)
+
+
+@pytest.mark.parametrize("concentration", [-1.0, math.nan])
+def test_a_concentration_that_is_none_is_refused(concentration):
+    with pytest.raises(ValueError, match="`concentration` must be numbers of at least 0"):
+        von_mises_fisher(
+            torch.ones(1, 3), torch.tensor([concentration]), generator=torch.Generator()
+        )

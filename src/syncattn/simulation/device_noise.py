@@ -49,7 +49,7 @@ def von_mises_fisher(
 
     Args:
         direction: Unit vectors :math:`e`; a vector of 0 has no direction and gives a uniform draw.
-        concentration: :math:`\kappa \ge 0`.
+        concentration: :math:`\kappa \ge 0`; infinity draws the direction itself.
         generator: Source of the draws, on the device of the tensors.
 
     Returns:
@@ -57,7 +57,8 @@ def von_mises_fisher(
 
     Raises:
         TypeError: If an argument is not a floating tensor.
-        ValueError: If shapes do not fit, or a direction has fewer than two coordinates.
+        ValueError: If shapes do not fit, a direction has fewer than two coordinates, or a
+            concentration is negative or NaN.
 
     References:
         | Simulation of the von Mises Fisher distribution (Wood, 1994), after Ulrich (1984)
@@ -73,6 +74,11 @@ def von_mises_fisher(
         raise ValueError(
             f"`concentration` must broadcast to one number per direction, "
             f"{tuple(direction.shape[:-1])}; got {tuple(concentration.shape)}. Expand `direction`."
+        )
+    if not bool((concentration >= 0).all()):
+        raise ValueError(
+            f"`concentration` must be numbers of at least 0; got {concentration.min().item():g}. "
+            f"Pass 0 for a uniform draw."
         )
     e = direction.double()
     concentration = concentration.expand(direction.shape[:-1])
@@ -91,6 +97,8 @@ def von_mises_fisher(
 def _one_minus_cosine(kappa: Tensor, dim: int, generator: torch.Generator) -> Tensor:
     """Draws 1 - cos of the angle to the mean by rejection; 1 - cos keeps its digits near 0."""
     n = dim - 1
+    # Beyond, an angle is 0 in every precision, and the square below would overflow.
+    kappa = kappa.clamp(max=1e100)
     b = n / (2 * kappa + (4 * kappa**2 + n**2).sqrt())
     out = torch.zeros_like(kappa)
     left = torch.arange(kappa.numel(), device=kappa.device)
