@@ -107,6 +107,7 @@ def oscillator_attention(
         attn_mask, key_mask, cu_seqlens, is_causal, scale, coupling, row_gain, mode,
         initial_oscillator, readout_power, readout_gain, anchor_bounded, legacy_padding,
     )  # fmt: skip
+    check.require_floating(value, "value")
     inputs = checked(query, key, value, anchor, options)
     backend = chosen(inputs, backend)
     with torch.autocast(query.device.type, enabled=False):

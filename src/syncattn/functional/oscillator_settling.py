@@ -220,7 +220,9 @@ def settle(
             f"{drive.dtype}; got {tuple(initial.shape)} in {initial.dtype}. Expand or convert it."
         )
     if isinstance(mode, Settle):
-        return _flow(drive, initial, mode.time)
+        out = _flow(drive, initial, mode.time)
+        check.require_computed(out, "drive")
+        return out
     if isinstance(mode, Euler):
         return _euler(drive, initial, mode)
     return _solve(drive, initial, mode)

@@ -148,9 +148,9 @@ def oscillator_attention_step(
     _require_values(linear, keep_values, state)
     after = _after(state, own, (key, value, anchor), linear, keep_values)
     inputs = own._replace(
-        key=at_least_float32(after.key),
-        anchor=at_least_float32(after.anchor),
-        value=None if after.value is None else at_least_float32(after.value),
+        key=after.key.to(own.key.dtype),
+        anchor=after.anchor.to(own.anchor.dtype),
+        value=None if after.value is None else after.value.to(own.key.dtype),
         visibility=Visibility(new, after.length, True, after.key_mask),
         readable=Visibility(new, after.length, True, after.key_mask),
         options=own.options._replace(initial_oscillator=_initial(own, key_mask, state)),

@@ -116,6 +116,12 @@ def checked(
         )
     check.require_coordinates(key_frequency, "key_frequency")
     _require_together(query_frequency, key_frequency, phase, options)
+    expected = tuple(key_frequency.shape[:3])
+    if phase is not None and tuple(phase.shape[:3]) != expected:
+        raise ValueError(
+            f"`phase` must have shape ({', '.join(map(str, expected))}, phase_dim), one row per "
+            f"key; got {tuple(phase.shape)}. Pass the phases of all keys."
+        )
     _check_options(options, query_frequency.shape[-1])
     visibility = check.require_visibility(
         query_frequency, key_frequency, attn_mask=options.attn_mask, key_mask=options.key_mask,
@@ -269,11 +275,6 @@ def _order_parameter(
     if phase is None:
         return like.new_ones(like.shape[:3])
     check.require_coordinates(phase, "phase")
-    if phase.shape[:3] != (*like.shape[:2], visibility.num_keys):
-        raise ValueError(
-            f"`phase` must have shape ({like.shape[0]}, {like.shape[1]}, {visibility.num_keys}, "
-            f"phase_dim), one row per key; got {tuple(phase.shape)}. Pass the phases of all keys."
-        )
     check.require_finite(phase, "phase")
     return visible_order_parameter(phase, visibility, unbiased=unbiased).to(like.dtype)
 

@@ -115,6 +115,6 @@ def _by_products(
 def _products(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     length = query.shape[-2]
     future = query.new_full((length, length), -torch.inf).triu(1)
-    query, key, values = (x.reshape(-1, *x.shape[-2:]) for x in (query, key, value))
+    query, key, values = (x.flatten(0, -3) for x in (query, key, value))
     logits = torch.baddbmm(future.expand(query.shape[0], -1, -1), query, key.mT, alpha=scale)
     return (logits.softmax(-1) @ values).view(*value.shape)
