@@ -221,11 +221,12 @@ def settle(
         )
     if isinstance(mode, Settle):
         out = _flow(drive, initial, mode.time)
-        check.require_computed(out, "drive")
-        return out
-    if isinstance(mode, Euler):
-        return _euler(drive, initial, mode)
-    return _solve(drive, initial, mode)
+    elif isinstance(mode, Euler):
+        out = _euler(drive, initial, mode)
+    else:
+        out = _solve(drive, initial, mode)
+    check.require_computed(out, "drive", "initial")
+    return out
 
 
 def _flow(h: Tensor, x: Tensor, time: float) -> Tensor:
