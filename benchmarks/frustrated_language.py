@@ -157,11 +157,13 @@ def train(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     seconds = round(time.perf_counter() - start)
     valid, _ = measure(model, corpus.valid, options, None)
     test, depth = measure(model, corpus.test, options, None)
+    # A record tells the data by its name and checksum: folders differ between machines.
+    data = corpus.identity.as_dict() | {"source": options.text and options.text.name}
     return {
         "arm": name, "seed": seed, "valid": valid, "test": test, "rate": rate,
         "trials": _tuned[name], "copy_depth": depth, "seconds": seconds,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "tokens": options.steps * BATCH * options.context, "data": corpus.identity.as_dict(),
+        "tokens": options.steps * BATCH * options.context, "data": data,
     }  # fmt: skip
 
 
