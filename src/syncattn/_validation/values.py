@@ -223,10 +223,9 @@ def require_computed(out: Tensor, *names: str) -> None:
         return
     # A sum may overflow where every term is finite, so it only says where to look closely.
     if not math.isfinite(out.detach().sum().item()) and not bool(out.isfinite().all()):
-        listed = " and ".join(f"`{name}`" for name in names)
         raise OverflowedError(
-            f"{listed} must be small enough for what is computed of them to fit {out.dtype}; got "
-            f"values that overflow. Scale them down, or pass float64."
+            f"{' and '.join(f'`{name}`' for name in names)} must be small enough for what is made "
+            f"of them to fit {out.dtype}; got values that overflow. Scale them down."
         )
 
 
