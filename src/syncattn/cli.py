@@ -176,36 +176,35 @@ def _device(config: Any) -> int:
 
 def _benchmark(config: Any) -> int:
     from syncattn.benchmarks.commands import run_benchmark
-    from syncattn.models.quiet import quiet_transformers
 
-    try:
-        with quiet_transformers():
-            return run_benchmark(config)
-    except (ValueError, TypeError, OSError) as error:
-        return _refuse(error)
+    return _quietly(lambda: run_benchmark(config))
 
 
 def _report(config: Any) -> int:
     from rich.console import Console
 
     from syncattn.benchmarks.commands_report import write_report
-    from syncattn.models.quiet import quiet_transformers
 
-    try:
-        with quiet_transformers():
-            print(f"Written: {write_report(config, Console())}")
-    except (ValueError, TypeError, OSError) as error:
-        return _refuse(error)
-    return 0
+    def write() -> int:
+        print(f"Written: {write_report(config, Console())}")
+        return 0
+
+    return _quietly(write)
 
 
 def _explore(config: Any) -> int:
     from syncattn.benchmarks.explore import run_explore
+
+    return _quietly(lambda: run_explore(config))
+
+
+def _quietly(run: Callable[[], int]) -> int:
+    """Runs a command without the chatter of Transformers; what it refuses is said in a sentence."""
     from syncattn.models.quiet import quiet_transformers
 
     try:
         with quiet_transformers():
-            return run_explore(config)
+            return run()
     except (ValueError, TypeError, OSError) as error:
         return _refuse(error)
 
