@@ -24,6 +24,8 @@ def ready(page, url):
 
 
 def figure(page, kind, model):
+    """A figure that can be used: figures are made one after another once the page is ready."""
+    page.wait_for_selector("html[data-complete]", state="attached")
     return page.get_by_role("region", name=model, exact=True).locator(f"figure.{kind}")
 
 
@@ -55,7 +57,6 @@ def test_pointing_at_a_cell_tells_its_tokens(page, url):
     matrix = figure(page, "matrix", "selective")
     field = matrix.locator(".field canvas")
     field.scroll_into_view_if_needed()
-    page.wait_for_selector("html[data-complete]", state="attached")
     box = field.bounding_box()
     # A column near the left in a row near the foot, which sees everything before it.
     field.hover(position={"x": 60, "y": box["height"] - 55})

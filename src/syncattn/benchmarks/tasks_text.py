@@ -33,8 +33,9 @@ def _bytes_recipes(full: Recipe) -> dict[str, Recipe]:
         evaluation_limit=128, test_limit=128, seeds=1,
     )  # fmt: skip
     laptop = Recipe(
-        _LAPTOP, steps=500, batch_size=8, context_length=128, rates=(2e-3, 5e-3, 1e-2),
-        tuning_steps=120, evaluation_limit=16_384, test_limit=65_536, seeds=3,
+        _LAPTOP, steps=500, batch_size=8, context_length=128,
+        rates=(2e-3, 5e-3, 1e-2, 2e-2), tuning_steps=120,
+        evaluation_limit=16_384, test_limit=65_536, seeds=3,
     )  # fmt: skip
     return {"smoke": smoke, "laptop": laptop, "full": full}
 
@@ -66,7 +67,8 @@ def _words_recipes(full: Recipe) -> dict[str, Recipe]:
     )  # fmt: skip
     laptop = Recipe(
         Shape(64, 2, 4, 1_360), steps=400, batch_size=8, context_length=128,
-        rates=(2e-3, 5e-3, 1e-2), tuning_steps=100, evaluation_limit=16_384, test_limit=32_768,
+        rates=(2e-3, 5e-3, 1e-2, 2e-2), tuning_steps=100,
+        evaluation_limit=16_384, test_limit=32_768,
         vocabulary_size=2_004, seeds=3,
     )  # fmt: skip
     return {"smoke": smoke, "laptop": laptop, "full": full}
