@@ -27,7 +27,7 @@ FUZZ_CASES ?= 200000
 
 help:
 	@echo "make demo    train five mechanisms on the source of Python, about five minutes"
-	@echo "make test    run the tests"
+	@echo "make test    run the tests, then the smoke grid"
 	@echo "make test-slow    those that take longer: several processes, other tools, long runs"
 	@echo "make fuzz    200,000 random calls of every public function, other ones in every run"
 	@echo "make coverage     the share of lines that the tests run, kernels left out"
@@ -44,6 +44,7 @@ demo: $(VENV)/.package
 test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -o addopts="" tests/compile
+	$(MAKE) smoke
 
 test-slow: $(VENV)/.test
 	$(PIP) install --quiet --constraint constraints.txt $(SLOW_TOOLS) $(DOCS_TOOLS)
