@@ -7,6 +7,7 @@ from rich.console import Console
 
 from syncattn.benchmarks import compare
 from syncattn.benchmarks.records import read_records
+from syncattn.models import SyncAttnConfig
 from tests.benchmarks.small import comparison, config
 
 
@@ -128,3 +129,11 @@ def test_equal_tokens_and_order_for_all(tmp_path):
     run = comparison(tmp_path)
     assert len({(t.steps, t.batch_size, t.context_length) for t in run.training.values()}) == 1
     assert config(tmp_path).seeds == (0,)
+
+
+def test_a_job_carries_every_setting_of_its_model(tmp_path):
+    run = comparison(tmp_path)
+    run.models["softmax"].tie_word_embeddings = False
+    run.models["frustrated"].phase_features = "cosine-sine"
+    for job in run._jobs():
+        assert SyncAttnConfig(**job.model).to_dict() == run.models[job.arm].to_dict()

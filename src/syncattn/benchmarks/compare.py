@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,15 @@ from syncattn.models import SyncAttnConfig
 from syncattn.training import TrainingConfig
 
 __all__ = ["CompareConfig", "Comparison"]
+
+_ARGUMENTS = (
+    *(
+        name
+        for name, parameter in signature(SyncAttnConfig).parameters.items()
+        if parameter.kind is not Parameter.VAR_KEYWORD
+    ),
+    "tie_word_embeddings",
+)
 
 
 @dataclass(frozen=True)
@@ -328,12 +338,7 @@ def _run(jobs: list[Job], workers: int) -> Iterator[Record]:
 
 def _plain(config: SyncAttnConfig) -> dict[str, Any]:
     """Returns the arguments that make the same configuration again, fit to cross processes."""
-    names = (
-        "mechanism", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
-        "intermediate_size", "max_position_embeddings", "feedforward", "attention_options",
-        "initializer_range", "phase_embedding_std", "rms_norm_eps", "tie_word_embeddings",
-    )  # fmt: skip
-    return {name: getattr(config, name) for name in names}
+    return {name: getattr(config, name) for name in _ARGUMENTS}
 
 
 def _write_json(path: Path, value: Any) -> None:
