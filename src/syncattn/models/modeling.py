@@ -21,6 +21,7 @@ from syncattn.models.pretrained import SyncAttnPreTrainedModel
 from syncattn.nn.block import EuclideanBlock, PhaseBlock
 from syncattn.nn.decay import without_decay
 from syncattn.nn.decoding import DecodingAttention
+from syncattn.nn.phase_features import cosine_sine
 from syncattn.nn.synchrony import Synchrony
 
 
@@ -130,7 +131,7 @@ class SyncAttnModel(SyncAttnPreTrainedModel):
         """
         if not self.config.on_torus:
             return hidden_states
-        return torch.cat([hidden_states.cos(), hidden_states.sin()], -1)
+        return cosine_sine(hidden_states)
 
     @torch.no_grad()
     def synchrony(

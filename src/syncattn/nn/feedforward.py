@@ -8,7 +8,7 @@ from torch.nn.functional import silu
 
 from syncattn import _validation as check
 from syncattn._typing import Float, Tensor
-from syncattn.nn.phase_features import PhaseFeatures
+from syncattn.nn.phase_features import PhaseFeatures, cosine_sine
 from syncattn.nn.stream import require_stream
 
 
@@ -137,8 +137,8 @@ class MeanFieldCoupling(nn.Module):
             ``(batch, length, hidden_size)``.
         """
         require_stream(x, self.mode_proj.in_features // 2, self.mode_proj.weight, name="x")
-        cos, sin = x.cos(), x.sin()
-        feature = torch.cat([cos, sin], -1)
+        feature = cosine_sine(x)
+        cos, sin = feature.chunk(2, -1)
         # e^{iθ} and i e^{iθ} have the features [cos, sin] and [-sin, cos]: with the row [u, -v]
         # for w = u + iv the first gives Re Z and the second -Im Z.
         z_real = self.mode_proj(feature)

@@ -14,6 +14,7 @@ from syncattn.functional import PhaseState, kuramoto_attention_weights, rotary_d
 from syncattn.nn.decay import without_decay
 from syncattn.nn.decoding import require_step
 from syncattn.nn.heads import HeadwiseLinear, merge_heads, split_heads
+from syncattn.nn.phase_features import cosine_sine
 from syncattn.nn.stream import require_stream
 from syncattn.nn.synchrony import Synchrony
 
@@ -277,7 +278,7 @@ class PhaseCoupling(nn.Module):
         assert self.query_gate_proj is not None
         own = self.gate_input == "head"
         theta = split_heads(phase, self.num_heads) if own else phase
-        feature = torch.cat([theta.cos(), theta.sin()], -1)
+        feature = cosine_sine(theta)
         query = self.query_gate_proj(feature)
         key = torch.ones_like(query) if self.key_gate_proj is None else self.key_gate_proj(feature)
         if own:

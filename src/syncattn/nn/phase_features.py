@@ -12,6 +12,18 @@ from syncattn.nn.decay import without_decay
 PHASE_FEATURES = ("sine", "cosine-sine")
 
 
+def cosine_sine(phase: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch twice"]:
+    r"""Returns the features :math:`[\cos\theta, \sin\theta]`: all cosines, then all sines.
+
+    Args:
+        phase: Radians, any real value.
+
+    Returns:
+        ``(*batch, 2 * width)``.
+    """
+    return torch.cat([phase.cos(), phase.sin()], -1)
+
+
 class PhaseFeatures(nn.Module):
     r"""Features of phases that whole turns leave as they are.
 
@@ -47,5 +59,5 @@ class PhaseFeatures(nn.Module):
             ``(*batch, size)``.
         """
         if self.offset is None:
-            return torch.cat([phase.cos(), phase.sin()], -1)
+            return cosine_sine(phase)
         return (phase + self.offset).sin()
