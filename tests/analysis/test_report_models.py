@@ -1,6 +1,9 @@
+import html
 import math
+from dataclasses import replace
 
 import pytest
+import torch
 
 from syncattn.analysis.observation import observe
 from syncattn.analysis.report_models import Model, measure_table, model_panels, model_view
@@ -31,6 +34,29 @@ def test_every_mechanism_has_its_pictures(shown):
     for panels in found:
         assert len(panels.panels) in {2, 4}
         assert all(panel.picture.startswith("<svg") and panel.notes for panel in panels.panels)
+
+
+def test_panels_go_by_layer_and_head_and_their_pictures_say_what_their_notes_say(shown):
+    for panels in model_panels(shown):
+        if "harmonic" in panels.title:
+            assert [panel.title for panel in panels.panels] == ["head 1", "head 2"]
+            continue
+        assert [panel.title for panel in panels.panels] == [
+            f"layer {layer}, head {head}" for layer in (1, 2) for head in (1, 2)
+        ]
+        for panel in panels.panels:
+            assert f"{panel.title}: {'; '.join(panel.notes)}." in html.unescape(panel.picture)
+
+
+def test_a_head_that_never_settles_has_notes_and_no_picture():
+    seen = observe(model("oscillator"), TEXT)
+    first = seen.settling[0]
+    never = first._replace(settling_time=torch.full_like(first.settling_time, torch.inf))
+    (panels,) = model_panels(
+        Model("oscillator", "", replace(seen, settling=[never, *seen.settling[1:]]))
+    )
+    assert [bool(panel.picture) for panel in panels.panels] == [False, False, True, True]
+    assert panels.panels[0].notes[-1] == "no oscillator settles"
 
 
 def test_the_table_has_a_row_per_layer(shown):

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from markupsafe import Markup
 
 from syncattn._typing import Tensor
+from syncattn.analysis.coupling import CouplingFunctions, FrustrationParts
 from syncattn.analysis.distributions import head_divergence
 from syncattn.analysis.heads import MEASURES, measure_heads
+from syncattn.analysis.locking import LockingCurves
 from syncattn.analysis.observation import Observation
 from syncattn.analysis.report_charts import TURN, Frame, Line, chart
 from syncattn.analysis.report_payload import chosen, matrix_payload, phase_payload
+from syncattn.analysis.synchrony import SynchronyDiagnostics
+from syncattn.functional.oscillator_diagnostics import SettlingDiagnostics
 
 __all__ = ["Model", "Panel", "Panels", "Table", "measure_table", "model_panels", "model_view"]
+
+_Layer = TypeVar("_Layer")
 
 _SMALL = (210, 128)
 _MOST_COORDINATES = 64
@@ -183,6 +189,29 @@ def _diversity(weights: Tensor) -> str:
     return "–" if math.isnan(mean) else f"{mean:.2f}"
 
 
+class _Drawing(NamedTuple):
+    """What a panel shows: lines in a frame, and notes; without lines the picture is empty."""
+
+    lines: list[Line]
+    frame: Frame
+    notes: list[str]
+
+
+def _by_head(
+    what: str, seen: Observation, layers: Sequence[_Layer], draw: Callable[[_Layer, int], _Drawing]
+) -> list[Panel]:
+    """Returns a panel for every head of every layer; what it shows is also said in words."""
+    panels: list[Panel] = []
+    for number, layer in enumerate(layers, start=1):
+        for head in range(seen.layers[0].weights.shape[0]):
+            lines, frame, notes = draw(layer, head)
+            title = f"layer {number}, head {head + 1}"
+            words = f"{what} {title}: {'; '.join(notes)}."
+            picture = chart(lines, frame, description=words) if lines else Markup("")
+            panels.append(Panel(title, picture, notes))
+    return panels
+
+
 def _coupling(seen: Observation) -> Panels | None:
     if not seen.coupling:
         return None
@@ -193,29 +222,27 @@ def _coupling(seen: Observation) -> Panels | None:
     delays = seen.coupling[0].pull.shape[1]
     names = ["the token seen", "its successor", *(f"the {s}th after" for s in range(2, delays))]
     names = names[:delays]
-    panels: list[Panel] = []
-    for number, found in enumerate(seen.coupling):
+
+    def draw(found: CouplingFunctions, head: int) -> _Drawing:
         x = found.phase_difference.tolist()
-        for head in range(found.pull.shape[0]):
-            lines = [
-                Line(x, found.pull[head, s].tolist(), _TINTS[s % len(_TINTS)],
-                     found.lower[head, s].tolist(), found.upper[head, s].tolist())
-                for s in range(delays)
-            ]  # fmt: skip
-            notes = [
-                _angles(name, found.sakaguchi_angle[head, s], found.harmonic_share[head, s])
-                for s, name in enumerate(names)
-            ]
-            title = f"layer {number + 1}, head {head + 1}"
-            words = f"Coupling function of {title}: {'; '.join(notes)}."
-            panels.append(Panel(title, chart(lines, frame, description=words), notes))
+        lines = [
+            Line(x, found.pull[head, s].tolist(), _TINTS[s % len(_TINTS)],
+                 found.lower[head, s].tolist(), found.upper[head, s].tolist())
+            for s in range(delays)
+        ]  # fmt: skip
+        notes = [
+            _angles(name, found.sakaguchi_angle[head, s], found.harmonic_share[head, s])
+            for s, name in enumerate(names)
+        ]
+        return _Drawing(lines, frame, notes)
+
     return Panels(
         "Coupling functions",
         "How a token's phase is pulled, in radians, by the difference φ to the phase it reads: "
         "above zero at φ > 0 attracts. α is the frustration angle of the first harmonic, in "
         "radians; beyond a quarter turn it repels. The percentages are the harmonics in the "
         "strength. Bands hold the middle 80 percent of the head's coordinates.",
-        panels,
+        _by_head("Coupling function of", seen, seen.coupling, draw),
         [(name, _TINTS[s % len(_TINTS)]) for s, name in enumerate(names)],
     )
 
@@ -235,31 +262,29 @@ def _signed(angle: Tensor | float) -> str:
 def _frustration(seen: Observation) -> Panels | None:
     if not seen.frustration:
         return None
-    panels: list[Panel] = []
-    for number, parts in enumerate(seen.frustration):
-        middle = ((parts.bin_edges[1:] + parts.bin_edges[:-1]) / 2).tolist()
-        for head, count in enumerate(parts.transition_count.double()):
-            share = (count / count.sum().clamp(min=1)).tolist()
-            static = float(parts.static_angle[head])
-            frame = Frame("δ", "share", (-math.pi, math.pi), (0.0, 1.1 * max(*share, 1e-6)), TURN,
-                          (static,), _SMALL)  # fmt: skip
-            title = f"layer {number + 1}, head {head + 1}"
-            notes = [
-                f"kernel: α {_signed(static)}, R {float(parts.static_concentration[head]):.2f}",
-                f"data: δ {_signed(parts.transition_angle[head])}, "
-                f"R {float(parts.transition_concentration[head]):.2f}",
-            ]
-            words = f"Frustration of {title}: {'; '.join(notes)}."
-            line = Line(middle, share, 7, filled=True, solid=True)
-            panels.append(Panel(title, chart([line], frame, description=words), notes))
     return Panels(
         "Frustration of the delayed term: the kernel's part and the data's",
         "Shaded: how often a token's phase turns by δ from one token to the next, which is the "
         "data's part. Upright line: the kernel's own angle α. The coupling to the successor turns "
         "by α + δ, in radians. R is the concentration: 1 when all angles are alike, 0 when they "
         "spread over the circle.",
-        panels,
+        _by_head("Frustration of", seen, seen.frustration, _frustration_of),
     )
+
+
+def _frustration_of(parts: FrustrationParts, head: int) -> _Drawing:
+    count = parts.transition_count[head].double()
+    share = (count / count.sum().clamp(min=1)).tolist()
+    static = float(parts.static_angle[head])
+    middle = ((parts.bin_edges[1:] + parts.bin_edges[:-1]) / 2).tolist()
+    notes = [
+        f"kernel: α {_signed(static)}, R {float(parts.static_concentration[head]):.2f}",
+        f"data: δ {_signed(parts.transition_angle[head])}, "
+        f"R {float(parts.transition_concentration[head]):.2f}",
+    ]
+    limits = (0.0, 1.1 * max(*share, 1e-6))
+    frame = Frame("δ", "share", (-math.pi, math.pi), limits, TURN, (static,), _SMALL)
+    return _Drawing([Line(middle, share, 7, filled=True, solid=True)], frame, notes)
 
 
 def _harmonics(seen: Observation) -> Panels | None:
@@ -293,64 +318,59 @@ def _harmonics(seen: Observation) -> Panels | None:
 def _locking(seen: Observation) -> Panels | None:
     if not seen.curves:
         return None
-    panels: list[Panel] = []
-    for number, (found, layer) in enumerate(zip(seen.curves, seen.locking, strict=True)):
-        x = found.detuning.tolist()
-        for head in range(found.cutoff.shape[0]):
-            cutoff = float(found.cutoff[head])
-            frame = Frame("detuning", "S", None, (0.0, 1.0), None, (cutoff,), _SMALL)
-            notes = [
-                f"cutoff {cutoff:.2f} at R {float(layer.order_parameter[head]):.2f}",
-                f"{float(layer.locked_fraction[head]):.0%} lock, clusters: "
-                f"{float(layer.connected_components[head]):.0f}; "
-                f"{float(layer.predicted_locked_fraction[head]):.0%} if independent",
-            ]
-            title = f"layer {number + 1}, head {head + 1}"
-            words = f"Synchronization by detuning, {title}: {'; '.join(notes)}."
-            line = Line(x, found.synchronization[head].tolist(), 2, solid=True)
-            panels.append(Panel(title, chart([line], frame, description=words), notes))
+    layers = list(zip(seen.curves, seen.locking, strict=True))
     return Panels(
         "Synchronization by detuning",
         "The synchronization S of two tokens by the difference of their natural frequencies, at "
         "the mean order parameter of the text. Beyond the cutoff, the upright line, a pair does "
         "not lock and its weight is exactly 0. The last figure is the share that would lock if "
         "frequencies were independent and Gaussian.",
-        panels,
+        _by_head("Synchronization by detuning,", seen, layers, _locking_of),
     )
+
+
+def _locking_of(layer: tuple[LockingCurves, SynchronyDiagnostics], head: int) -> _Drawing:
+    curve, locking = layer
+    cutoff = float(curve.cutoff[head])
+    notes = [
+        f"cutoff {cutoff:.2f} at R {float(locking.order_parameter[head]):.2f}",
+        f"{float(locking.locked_fraction[head]):.0%} lock, clusters: "
+        f"{float(locking.connected_components[head]):.0f}; "
+        f"{float(locking.predicted_locked_fraction[head]):.0%} if independent",
+    ]
+    line = Line(curve.detuning.tolist(), curve.synchronization[head].tolist(), 2, solid=True)
+    frame = Frame("detuning", "S", None, (0.0, 1.0), None, (cutoff,), _SMALL)
+    return _Drawing([line], frame, notes)
 
 
 def _drive(seen: Observation) -> Panels | None:
     if not seen.settling:
         return None
-    panels: list[Panel] = []
-    for number, layer in enumerate(seen.settling):
-        for head in range(layer.drive.shape[0]):
-            settled = layer.settling_time[head].double()
-            known = settled[torch.isfinite(settled)].sort().values
-            title = f"layer {number + 1}, head {head + 1}"
-            count = int(layer.coupled[head].sum())
-            low, middle, high = layer.drive[head].double().quantile(_DECILES).tolist()
-            notes = [
-                f"drive {middle:.3g} ({low:.3g} to {high:.3g})",
-                f"{int(layer.near_degenerate[head].sum())} of {count} hardly driven",
-            ]
-            if not known.numel():
-                panels.append(Panel(title, Markup(""), [*notes, "no oscillator settles"]))
-                continue
-            # The share that has settled rises by one step at each oscillator's own time.
-            last = 1.05 * float(known.quantile(0.95)) or 1.0
-            times = torch.linspace(0, last, 80, dtype=torch.float64)
-            share = (known[None] <= times[:, None]).double().sum(1) / max(count, 1)
-            notes.append(f"half have settled at {float(known.median()):.3g}")
-            frame = Frame("time", "share settled", (0.0, last), (0.0, 1.0), None, (), _SMALL)
-            words = f"Settling of {title}: {'; '.join(notes)}."
-            line = Line(times.tolist(), share.tolist(), 1, solid=True)
-            panels.append(Panel(title, chart([line], frame, description=words), notes))
     return Panels(
         "Drive and settling",
         "The share of a head's free oscillators within 0.01 radians of their equilibrium, by time "
         "in the inverse unit of the couplings. The drive is the rate at which they settle: the "
         "median over tokens, with the tenth and the ninetieth percentile. One hardly driven has "
         "pulls that nearly cancel, and its equilibrium should not be trusted.",
-        panels,
+        _by_head("Settling of", seen, seen.settling, _drive_of),
     )
+
+
+def _drive_of(layer: SettlingDiagnostics, head: int) -> _Drawing:
+    settled = layer.settling_time[head].double()
+    known = settled[torch.isfinite(settled)].sort().values
+    count = int(layer.coupled[head].sum())
+    low, middle, high = layer.drive[head].double().quantile(_DECILES).tolist()
+    notes = [
+        f"drive {middle:.3g} ({low:.3g} to {high:.3g})",
+        f"{int(layer.near_degenerate[head].sum())} of {count} hardly driven",
+    ]
+    if not known.numel():
+        return _Drawing([], Frame(), [*notes, "no oscillator settles"])
+    # The share that has settled rises by one step at each oscillator's own time.
+    last = 1.05 * float(known.quantile(0.95)) or 1.0
+    times = torch.linspace(0, last, 80, dtype=torch.float64)
+    share = (known[None] <= times[:, None]).double().sum(1) / max(count, 1)
+    notes.append(f"half have settled at {float(known.median()):.3g}")
+    frame = Frame("time", "share settled", (0.0, last), (0.0, 1.0), None, (), _SMALL)
+    return _Drawing([Line(times.tolist(), share.tolist(), 1, solid=True)], frame, notes)
