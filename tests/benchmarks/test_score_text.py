@@ -6,6 +6,7 @@ from rich.console import Console
 from syncattn.benchmarks.score_text import (
     change_lines,
     print_scores,
+    score_text_table,
     scores_to_csv,
     scores_to_markdown,
 )
@@ -38,6 +39,17 @@ def test_markdown_has_every_seed_the_interval_and_the_failures():
     assert "| softmax | 12.30 | 12.30 |" in text
     assert "- copy: softmax, matched: it is softmax" in text
     assert scores_to_markdown([]) == ""
+
+
+def test_a_table_as_text_holds_what_markdown_shows():
+    first, second = (score_text_table(table) for table in tables())
+    assert first.title == "copy: copying (generated, abababab), scale smoke"
+    assert [line[0] for line in first.lines] == ["softmax", "kuramoto", "kuramoto, frozen"]
+    assert first.lines[0][1:3] == ["0.5000 0.6000", "0.5500 ± 0.0707"]
+    assert {len(line) for line in first.lines} == {len(first.headings)}
+    assert second.note.endswith("not comparable with figures of the whole.")
+    text = scores_to_markdown(tables())
+    assert first.markdown() in text and second.markdown() in text
 
 
 def test_csv_has_a_line_for_every_seed():

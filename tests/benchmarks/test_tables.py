@@ -15,6 +15,7 @@ from syncattn.benchmarks.tables import (
     print_table,
     split_tables,
     summary_table,
+    text_tables,
     to_csv,
     to_markdown,
 )
@@ -172,6 +173,18 @@ def test_markdown_is_a_table() -> None:
     assert "| 1,234,567 |" in lines[2]
     assert "| 2.5 |" in lines[2]
     assert "ab" in lines[3]
+
+
+def test_text_tables_hold_what_markdown_shows() -> None:
+    rows = summary_table([record(), record(bits=3.0, seed=1), record(data=PART)])
+    whole, part = text_tables(rows)
+    assert (whole.title, part.title) == tuple(split_tables(rows))
+    assert whole.headings[2] == "test bits per byte"
+    assert [line[2] for line in whole.lines] == ["2.5000 ± 0.7071"]
+    assert [len(line) for line in (*whole.lines, *part.lines)] == [len(whole.headings)] * 2
+    assert whole.note.startswith("Mean ± sample standard deviation over seeds")
+    assert to_markdown(rows) == f"{whole.markdown()}\n{part.markdown()}"
+    assert text_tables(rows, "\n")[0].lines[0][2] == "2.5000\n± 0.7071"
 
 
 def test_names_tell_rows_apart() -> None:

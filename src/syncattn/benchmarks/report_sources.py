@@ -11,12 +11,20 @@ from typing import Any
 from syncattn.analysis.observation import observe
 from syncattn.analysis.report import JudgedClaim, Section
 from syncattn.analysis.report_models import Model, Table
-from syncattn.benchmarks import score_text, tables
 from syncattn.benchmarks.arms import ARMS, count_parameters
 from syncattn.benchmarks.claims import Unchecked, judge, known_claims
 from syncattn.benchmarks.records import BITS_PER_BYTE, Record, read_records
 from syncattn.benchmarks.runs import trained_folder
+from syncattn.benchmarks.score_text import score_text_table
 from syncattn.benchmarks.scores import score_tables
+from syncattn.benchmarks.tables import (
+    Statistic,
+    SummaryRow,
+    split_tables,
+    spread,
+    summary_table,
+    text_tables,
+)
 from syncattn.models import SyncAttnForCausalLM
 
 __all__ = ["Source", "judged_claims", "read_source"]
@@ -126,9 +134,9 @@ def _records_source(path: Path) -> Source:
         source.notes.append("records.jsonl holds no record that can be read.")
     source.models = _best_models(source)
     in_bits = [record for record in records if record.metric == BITS_PER_BYTE]
-    summary = tables.summary_table(in_bits)
+    summary = summary_table(in_bits)
     source.section = {
-        "tables": [*_summary_tables(summary), *_score_tables(records)],
+        "tables": _tables(summary, records),
         "statements": _statements(summary),
         "facts": _facts(records),
         **_curves(records),
@@ -213,45 +221,26 @@ def _model(folder: Path, name: str, details: str, text: bytes) -> Model:
     return Model(name, legend, observe(model, read), f"{details} {size}".strip())
 
 
-def _summary_tables(rows: Sequence[tables.SummaryRow]) -> list[Table]:
-    return [
-        Table(
-            title,
-            tables._HEADINGS,
-            [tables._cells(r, n) for r, n in zip(group, tables._names(group), strict=True)],
-            " ".join(tables._notes(group)),
-        )
-        for title, group in tables.split_tables(rows).items()
-    ]
-
-
-def _score_tables(records: Sequence[Record]) -> list[Table]:
+def _tables(summary: Sequence[SummaryRow], records: Sequence[Record]) -> list[Table]:
     # A comparison's own table tells more; the benchmark's tables belong to its tasks.
     tasks = [record for record in records if record.task != "compare"]
-    return [
-        Table(
-            table.title,
-            score_text._HEADINGS,
-            [score_text._cells(row, table.metric) for row in table.rows],
-            score_text._note(table),
-        )
-        for table in score_tables(tasks)
-    ]
+    texts = [*text_tables(summary), *map(score_text_table, score_tables(tasks))]
+    return [Table(text.title, text.headings, text.lines, text.note) for text in texts]
 
 
-def _statements(rows: Sequence[tables.SummaryRow]) -> list[str]:
+def _statements(rows: Sequence[SummaryRow]) -> list[str]:
     """Returns what the table shows, as cautiously as its seeds allow."""
     found: list[str] = []
-    for title, group in tables.split_tables(rows).items():
+    for title, group in split_tables(rows).items():
         scored = [row for row in group if row.test_bits_per_byte is not None]
         if len(scored) < 2:
             continue
-        scored.sort(key=lambda row: row.test_bits_per_byte or tables.Statistic(0, None))
+        scored.sort(key=lambda row: row.test_bits_per_byte or Statistic(0, None))
         first, second = scored[0], scored[1]
         line = (
-            f"{title}: {first.arm} costs least, {tables.spread(first.test_bits_per_byte, '.4f')} "
+            f"{title}: {first.arm} costs least, {spread(first.test_bits_per_byte, '.4f')} "
             f"bits per byte, before {second.arm} with "
-            f"{tables.spread(second.test_bits_per_byte, '.4f')}."
+            f"{spread(second.test_bits_per_byte, '.4f')}."
         )
         fewest = min(row.seeds for row in scored)
         if fewest < 2:
@@ -261,7 +250,7 @@ def _statements(rows: Sequence[tables.SummaryRow]) -> list[str]:
     return found
 
 
-def _against_softmax(row: tables.SummaryRow) -> str:
+def _against_softmax(row: SummaryRow) -> str:
     gap = row.difference
     assert gap is not None
     side = "less" if gap.mean < 0 else "more"

@@ -7,17 +7,36 @@ import io
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.markup import escape
 
 from syncattn.benchmarks.scores import Change, Interval, ScoreRow, ScoreTable
-from syncattn.benchmarks.tables import spread, text_grid
+from syncattn.benchmarks.tables import spread
 from syncattn.benchmarks.tasks import higher_is_better
+from syncattn.benchmarks.text_table import TextTable, pipes, print_text_table
 
-__all__ = ["change_lines", "print_scores", "scores_to_csv", "scores_to_markdown"]
+__all__ = [
+    "change_lines",
+    "print_scores",
+    "score_text_table",
+    "scores_to_csv",
+    "scores_to_markdown",
+]
 
 _DASH = "–"
 _HEADINGS = ("arm", "by seed", "mean", "minus softmax", "minus the arm", "failed", "parameters",
              "FLOPs a token", "rate")  # fmt: skip
+
+
+def score_text_table(table: ScoreTable) -> TextTable:
+    """Returns a table as text.
+
+    Args:
+        table: The table.
+
+    Returns:
+        The same columns for every table; an unknown number is a dash.
+    """
+    lines = [_cells(row, table.metric) for row in table.rows]
+    return TextTable(table.title, _HEADINGS, lines, _note(table))
 
 
 def scores_to_markdown(tables: Sequence[ScoreTable], *, not_applicable: Sequence[str] = ()) -> str:
@@ -32,18 +51,15 @@ def scores_to_markdown(tables: Sequence[ScoreTable], *, not_applicable: Sequence
     """
     parts: list[str] = []
     for table in tables:
-        lines = [_HEADINGS, ("---", *("---:",) * (len(_HEADINGS) - 1))]
-        lines += [tuple(_cells(row, table.metric)) for row in table.rows]
-        parts += [f"### {table.title}\n", _pipes(lines), "", _note(table), ""]
+        parts.append(score_text_table(table).markdown())
         groups = _groups(table)
         if groups:
-            head = [("arm", *groups), ("---", *("---:",) * len(groups))]
             rows = [
                 (_name(row), *(_number(row.groups.get(g), table.metric) for g in groups))
                 for row in table.rows
                 if row.groups
             ]
-            parts += ["By group, mean over seeds:\n", _pipes([*head, *rows]), ""]
+            parts += ["By group, mean over seeds:\n", pipes(("arm", *groups), rows), ""]
     if parts and not_applicable:
         parts += ["### Not applicable\n", *(f"- {line}" for line in not_applicable), ""]
     return "\n".join(parts)
@@ -95,15 +111,7 @@ def print_scores(tables: Sequence[ScoreTable], console: Console) -> None:
     narrow = console.width < 110
     columns = (0, 2, 3, 5) if narrow else range(len(_HEADINGS))
     for table in tables:
-        lines = [_cells(row, table.metric) for row in table.rows]
-        console.print(escape(table.title), style="bold", highlight=False)
-        console.print(
-            text_grid(
-                [_HEADINGS[column] for column in columns],
-                [[line[column] for column in columns] for line in lines],
-            )
-        )
-        console.print(escape(_note(table)), style="italic", highlight=False)
+        print_text_table(score_text_table(table), console, [columns])
 
 
 def change_lines(change: Change) -> list[str]:
@@ -170,11 +178,6 @@ def _interval(value: Interval | None, metric: str) -> str:
 
 def _groups(table: ScoreTable) -> list[str]:
     return list(dict.fromkeys(name for row in table.rows for name in row.groups))
-
-
-def _pipes(lines: Sequence[Sequence[str]]) -> str:
-    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
 
 
 def _note(table: ScoreTable) -> str:

@@ -11,12 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from syncattn.benchmarks.records import Record
+from syncattn.benchmarks.text_table import TextTable, print_text_table
 
 __all__ = [
     "Statistic",
@@ -26,7 +24,7 @@ __all__ = [
     "spread",
     "statistic",
     "summary_table",
-    "text_grid",
+    "text_tables",
     "to_csv",
     "to_markdown",
 ]
@@ -265,7 +263,7 @@ def _names(rows: Sequence[SummaryRow]) -> list[str]:
     return names
 
 
-def _cells(row: SummaryRow, name: str, separator: str = " ") -> list[str]:
+def _cells(row: SummaryRow, name: str, separator: str) -> list[str]:
     return [
         name,
         _count(row.parameters),
@@ -293,6 +291,24 @@ def _notes(rows: Sequence[SummaryRow]) -> list[str]:
     return notes
 
 
+def text_tables(rows: Iterable[SummaryRow], separator: str = " ") -> list[TextTable]:
+    """Returns rows as text, one table for each task and data.
+
+    Args:
+        rows: The rows.
+        separator: What stands between a mean and its deviation.
+
+    Returns:
+        Tables of the same columns; an unknown number is a dash.
+    """
+    found: list[TextTable] = []
+    for title, table in split_tables(rows).items():
+        named = zip(table, _names(table), strict=True)
+        lines = [_cells(row, name, separator) for row, name in named]
+        found.append(TextTable(title, _HEADINGS, lines, " ".join(_notes(table))))
+    return found
+
+
 def to_markdown(rows: Iterable[SummaryRow]) -> str:
     """Writes rows as Markdown, one table for each task and data.
 
@@ -302,14 +318,7 @@ def to_markdown(rows: Iterable[SummaryRow]) -> str:
     Returns:
         Headings, tables and notes; empty text without rows.
     """
-    parts: list[str] = []
-    for title, table in split_tables(rows).items():
-        lines = [_HEADINGS, ("---", *("---:",) * (len(_HEADINGS) - 1))]
-        lines += [tuple(_cells(row, name)) for row, name in zip(table, _names(table), strict=True)]
-        escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-        body = "\n".join(f"| {' | '.join(line)} |" for line in escaped)
-        parts.append(f"### {title}\n\n{body}\n\n{' '.join(_notes(table))}\n")
-    return "\n".join(parts)
+    return "\n".join(table.markdown() for table in text_tables(rows))
 
 
 def to_csv(rows: Iterable[SummaryRow]) -> str:
@@ -352,25 +361,6 @@ def to_csv(rows: Iterable[SummaryRow]) -> str:
     return text.getvalue()
 
 
-def text_grid(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
-    """Returns a grid for the terminal: headings may wrap, numbers are never cut.
-
-    Args:
-        headings: One per column.
-        lines: Cells, row by row.
-    """
-    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for index, heading in enumerate(headings):
-        # Headings may wrap between words; a number is never cut.
-        pieces = [piece for line in lines for piece in line[index].split("\n")]
-        least = max(map(len, [*heading.split(), *(pieces if index else [])]))
-        justify = "right" if index else "left"
-        grid.add_column(heading, justify=justify, min_width=least, overflow="fold")
-    for line in lines:
-        grid.add_row(*map(escape, line))
-    return grid
-
-
 def print_table(rows: Iterable[SummaryRow], *, console: Console | None = None) -> None:
     """Prints rows in the terminal, one table for each task and data.
 
@@ -383,11 +373,5 @@ def print_table(rows: Iterable[SummaryRow], *, console: Console | None = None) -
     console = Console() if console is None else console
     everything = range(len(_HEADINGS))
     parts = [everything] if console.width >= 110 else [everything[:6], (0, *everything[6:])]
-    for title, table in split_tables(rows).items():
-        names = _names(table)
-        cells = [_cells(row, name, "\n") for row, name in zip(table, names, strict=True)]
-        console.print(escape(title), style="bold", highlight=False)
-        for part in parts:
-            lines = [[line[column] for column in part] for line in cells]
-            console.print(text_grid([_HEADINGS[column] for column in part], lines))
-        console.print(" ".join(_notes(table)), style="italic", highlight=False)
+    for table in text_tables(rows, "\n"):
+        print_text_table(table, console, parts)
