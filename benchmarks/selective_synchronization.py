@@ -24,7 +24,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from syncattn import fuse
 from syncattn._masks import Visibility
 from syncattn.kernels.selective_synchronization import selective_synchronization
-from syncattn.kernels.selective_synchronization_tiles import Method, planned_pairs
+from syncattn.kernels.selective_synchronization_pairs import Method, planned_pairs
 
 HEADS, DIM = 8, 64
 clock: Callable[[], float] = time.perf_counter

@@ -19,8 +19,8 @@ WITHOUT_A_TEST_FILE = {
     "kernels/pairwise_tiles_triton.py": "part of pairwise_operator_triton",
     "kernels/pairwise_view_triton.py": "part of pairwise_operator_triton",
     "kernels/selective_synchronization_engine.py": "part of selective_synchronization",
-    "kernels/selective_synchronization_layout.py": "part of selective_synchronization",
     "kernels/selective_synchronization_native.py": "part of selective_synchronization",
+    "kernels/selective_synchronization_pairs.py": "part of selective_synchronization",
     "kernels/selective_synchronization_repeats.py": "part of selective_synchronization",
     "kernels/selective_synchronization_tiles.py": "part of selective_synchronization",
 }

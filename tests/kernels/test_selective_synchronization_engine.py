@@ -4,7 +4,7 @@ import torch
 
 from syncattn._masks import Visibility
 from syncattn.kernels.selective_synchronization_engine import Lock, Side, backward, forward
-from syncattn.kernels.selective_synchronization_layout import DenseTile, dense_tiles
+from syncattn.kernels.selective_synchronization_tiles import DenseTile, dense_tiles
 
 SHARP = Lock(smoothing=0.0, edge_floor=1e-3, self_pairs=False)
 

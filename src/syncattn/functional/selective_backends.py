@@ -10,7 +10,7 @@ from syncattn._backends import Requirement, choose_backend
 from syncattn._typing import Keys, Queries, Tensor
 from syncattn.functional.selective_inputs import Inputs, Options, checked
 from syncattn.kernels import Method, triton_requirements
-from syncattn.kernels.selective_synchronization_tiles import planned_pairs
+from syncattn.kernels.selective_synchronization_pairs import planned_pairs
 
 # One CPU thread, float32, value_dim 64, forward and backward: at 1024 x 1024 a fifth of the pairs
 # gains a fifth of the time; below that, ordering the tokens costs more than it saves.

@@ -10,7 +10,7 @@ from syncattn import _validation as check
 from syncattn import reference
 from syncattn._typing import Keys, Queries, Tensor
 from syncattn.functional.selective_inputs import Inputs, Options, checked
-from syncattn.kernels.selective_synchronization_tiles import lambert_w0
+from syncattn.kernels.selective_synchronization_pairs import lambert_w0
 
 
 class PairExplanation(NamedTuple):

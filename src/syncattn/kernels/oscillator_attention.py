@@ -10,7 +10,7 @@ from torch.nn.functional import elu, softplus
 from syncattn._masks import Visibility
 from syncattn._typing import Float, Keys, Queries, Tensor
 from syncattn.kernels.native import Kind, fits, pair_gradients, pair_sums
-from syncattn.kernels.selective_synchronization_layout import DenseTile, Workspace, dense_tiles
+from syncattn.kernels.selective_synchronization_tiles import DenseTile, Workspace, dense_tiles
 
 __all__ = ["COUPLING_KINDS", "oscillator_drive", "oscillator_readout"]
 

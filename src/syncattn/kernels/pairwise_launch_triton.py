@@ -13,7 +13,7 @@ from syncattn._typing import Int, Tensor
 from syncattn.kernels.native import _intervals
 from syncattn.kernels.pairwise_backward_triton import pair_column_gradients, pair_row_gradients
 from syncattn.kernels.pairwise_forward_triton import pair_forward, row_products
-from syncattn.kernels.selective_synchronization_tiles import Arrangement, Entries
+from syncattn.kernels.selective_synchronization_pairs import Arrangement, Entries
 
 KINDS = ("distance", "softplus", "relu", "elu", "readout", "softmax")
 NORMALISED = ("distance", "readout", "softmax")

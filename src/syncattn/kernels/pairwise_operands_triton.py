@@ -15,7 +15,7 @@ from syncattn.kernels.pairwise_launch_triton import (
     arranged_view,
     view_of,
 )
-from syncattn.kernels.selective_synchronization_tiles import (
+from syncattn.kernels.selective_synchronization_pairs import (
     Arrangement,
     Entries,
     cutoff,

@@ -17,22 +17,22 @@ from syncattn.kernels.selective_synchronization_engine import (
     forward,
     leaved,
 )
-from syncattn.kernels.selective_synchronization_layout import (
-    DenseTile,
-    dense_tiles,
-    leaf_tiles,
-)
 from syncattn.kernels.selective_synchronization_native import (
     fits_native,
     native_gradients,
     native_sums,
 )
-from syncattn.kernels.selective_synchronization_repeats import compress
-from syncattn.kernels.selective_synchronization_tiles import (
+from syncattn.kernels.selective_synchronization_pairs import (
     Entries,
     Method,
     cutoff,
     live_leaves,
+)
+from syncattn.kernels.selective_synchronization_repeats import compress
+from syncattn.kernels.selective_synchronization_tiles import (
+    DenseTile,
+    dense_tiles,
+    leaf_tiles,
 )
 
 __all__ = ["EDGE_FLOOR", "selective_synchronization"]

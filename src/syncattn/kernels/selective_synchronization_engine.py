@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 
 from syncattn._typing import Float, Tensor
-from syncattn.kernels.selective_synchronization_layout import Tile, Workspace
+from syncattn.kernels.selective_synchronization_pairs import Entries
 from syncattn.kernels.selective_synchronization_strongest import keep_strongest
-from syncattn.kernels.selective_synchronization_tiles import Entries
+from syncattn.kernels.selective_synchronization_tiles import Tile, Workspace
 
 __all__ = ["Gradients", "Lock", "Side", "backward", "forward", "leaved"]
 

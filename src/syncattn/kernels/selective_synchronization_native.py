@@ -8,7 +8,7 @@ from syncattn._masks import Visibility
 from syncattn._typing import Float, Tensor
 from syncattn.kernels.native import Blocks, Kind, fits, pair_gradients, pair_sums
 from syncattn.kernels.selective_synchronization_engine import Gradients, Lock, Side
-from syncattn.kernels.selective_synchronization_tiles import Arrangement, Entries
+from syncattn.kernels.selective_synchronization_pairs import Arrangement, Entries
 
 __all__ = ["fits_native", "native_gradients", "native_sums"]
 

@@ -16,8 +16,8 @@ from syncattn.kernels.selective_synchronization_engine import (
     backward,
     forward,
 )
-from syncattn.kernels.selective_synchronization_layout import Tile, dense_tiles
-from syncattn.kernels.selective_synchronization_tiles import equality_classes
+from syncattn.kernels.selective_synchronization_pairs import equality_classes
+from syncattn.kernels.selective_synchronization_tiles import Tile, dense_tiles
 
 __all__ = ["Repeats", "compress"]
 

@@ -8,7 +8,7 @@ import torch
 
 from syncattn import _validation as check
 from syncattn._typing import Float, Tensor
-from syncattn.kernels.selective_synchronization_tiles import lambert_w0
+from syncattn.kernels.selective_synchronization_pairs import lambert_w0
 
 
 def squared_cutoff(
