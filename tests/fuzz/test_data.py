@@ -59,6 +59,7 @@ def draw_config(dice):
         evaluation_interval=lambda: 3, evaluation_tokens=lambda: 10, patience=lambda: 2,
         test_tokens=lambda: 10, checkpoint_interval=lambda: 0, seed=lambda: 3,
         mixed_precision=lambda: "bf16", sharding=lambda: "full", tracker=lambda: "none",
+        final_weights=lambda: "best",
     ) | dice.some(tracker=lambda: dice.choice(JUNK))  # fmt: skip
 
 

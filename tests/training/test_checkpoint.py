@@ -15,6 +15,7 @@ from syncattn.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from syncattn.training.sharding import copied_state
 
 from . import tiny
 
@@ -71,6 +72,38 @@ def test_an_optimizer_without_a_state_comes_back(tmp_path):
     other, other_optimizer = stepped()
     assert load_checkpoint(path, other, other_optimizer, run=RUN) == TrainingState()
     assert other_optimizer.state_dict()["state"] == {}
+
+
+@pytest.mark.parametrize("make", [tiny.gpt2, tiny.llama])
+def test_the_best_weights_come_back_beside_the_last(tmp_path, make):
+    model, optimizer = stepped(model=make())
+    best = copied_state(model)
+    stepped(seed=1, model=model)
+    state = replace(state_at(7), best=best)
+    path = save_checkpoint(tmp_path, model, optimizer, state, run=RUN)
+    other, other_optimizer = stepped(seed=2, model=make())
+    loaded = load_checkpoint(path, other, other_optimizer, run=RUN)
+    same(other.state_dict(), model.state_dict())
+    same(loaded.best, best)
+    same(type(model).from_pretrained(path / "best").state_dict(), best)
+    assert not torch.equal(best["lm_head.weight"], model.state_dict()["lm_head.weight"])
+    without = save_checkpoint(tmp_path / "b", model, optimizer, state_at(7), run=RUN)
+    assert load_checkpoint(without, other, other_optimizer, run=RUN).best is None
+
+
+def test_torn_best_weights_are_noticed(tmp_path):
+    model, optimizer = stepped()
+    state = replace(state_at(7), best=copied_state(model))
+    path = save_checkpoint(tmp_path, model, optimizer, state, run=RUN)
+    (path / "best" / "model.safetensors").write_bytes(b"torn")
+    with pytest.warns(UserWarning, match="torn"):
+        assert last_checkpoint(tmp_path) is None
+
+
+def test_the_best_point_is_the_first_of_the_lowest():
+    points = [replace(state_at(1).curve[0], step=n, valid_bits_per_byte=v)
+              for n, v in enumerate([3.0, 2.0, 2.5, 2.0])]  # fmt: skip
+    assert TrainingState(curve=points).best_point is points[1]
 
 
 def test_the_model_can_be_loaded_by_transformers(tmp_path):

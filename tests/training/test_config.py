@@ -76,11 +76,26 @@ def test_values_of_another_type_are_refused(name, value):
         TrainingConfig(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["mixed_precision", "schedule", "sharding", "tracker"])
+@pytest.mark.parametrize(
+    "name", ["mixed_precision", "schedule", "sharding", "tracker", "final_weights"]
+)
 def test_an_unknown_choice_is_refused(name):
     # The second is what the hook on types says first in tests.
     with pytest.raises((ValueError, TypeError), match=name):
         TrainingConfig(**{name: "fp16"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "best"),
+    [
+        ({}, False),
+        ({"patience": 3}, True),
+        ({"patience": 3, "final_weights": "last"}, False),
+        ({"final_weights": "best"}, True),
+    ],
+)
+def test_early_stopping_keeps_the_best_weights_unless_told_otherwise(settings, best):
+    assert TrainingConfig(**settings).keeps_best == best
 
 
 def test_the_learning_rate_rises_then_falls_to_the_floor():

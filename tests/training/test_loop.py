@@ -19,6 +19,8 @@ from syncattn.training import loop as loop_module
 from . import tiny
 
 CONFIG = tiny.CONFIG
+# At this rate the first points are the best by far.
+WORSENING = replace(CONFIG, steps=40, evaluation_interval=2, patience=2, learning_rate=1.0)
 ROOT = Path(__file__).parents[2]
 
 
@@ -48,6 +50,7 @@ def test_a_model_learns_and_the_result_is_consistent(tmp_path, corpus):
     assert [point.tokens for point in result.curve] == [30 * 64, 60 * 64, 80 * 64]
     assert result.curve[0].train_bits_per_byte > result.curve[-1].train_bits_per_byte
     assert result.valid_bits_per_byte == result.curve[-1].valid_bits_per_byte
+    assert result.weights_step == 80
     assert result.curve[-1].learning_rate == pytest.approx(2e-3)
     assert result.num_tokens == 80 * 64
     assert result.tokens_per_second == pytest.approx(result.num_tokens / result.seconds)
@@ -187,7 +190,7 @@ def test_a_batch_in_parts_gives_the_same_losses(tmp_path, corpus):
 
 
 def test_a_run_that_no_longer_improves_ends_and_stays_ended(tmp_path, corpus):
-    config = replace(CONFIG, steps=40, evaluation_interval=2, patience=2, learning_rate=1.0)
+    config = WORSENING
     result = run(tmp_path, corpus, config)
     figures = [point.valid_bits_per_byte for point in result.curve]
     assert result.curve[-1].step < 40
@@ -199,6 +202,93 @@ def test_a_run_that_no_longer_improves_ends_and_stays_ended(tmp_path, corpus):
     assert run(tmp_path, corpus, config, resume=True) == result
     further = run(tmp_path, corpus, replace(config, patience=None), resume=True)
     assert further.curve[-1].step == 40 and further.curve[: len(figures)] == result.curve
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def valid(model, corpus):
+    return evaluate(model, corpus.valid, batch_size=4, context_length=16, max_tokens=100)
+
+
+@pytest.mark.parametrize("make", [tiny.gpt2, tiny.llama])
+def test_a_run_that_ends_early_ends_with_its_best_weights(tmp_path, corpus, make):
+    model = make()
+    result = run(tmp_path, corpus, WORSENING, model)
+    best = min(result.curve, key=lambda point: point.valid_bits_per_byte)
+    assert best.step == result.weights_step == result.curve[-3].step
+    assert result.valid_bits_per_byte == best.valid_bits_per_byte == valid(model, corpus)
+    again = evaluate(model, corpus.test, batch_size=4, context_length=16, max_tokens=100)
+    assert result.test_bits_per_byte == again
+    assert result.as_dict()["weights_step"] == best.step
+    assert result.checkpoint is not None
+    saved = type(model).from_pretrained(result.checkpoint / "best").eval()
+    assert same(saved.state_dict(), model.state_dict())
+    newest = type(model).from_pretrained(result.checkpoint / "model").eval()
+    assert valid(newest, corpus) == result.curve[-1].valid_bits_per_byte
+
+
+@pytest.mark.parametrize("interval", [0, 1, 3, 100])
+def test_an_interrupted_run_ends_with_the_same_best_weights(
+    tmp_path, corpus, monkeypatch, interval
+):
+    config = replace(WORSENING, checkpoint_interval=interval)
+    model = tiny.gpt2()
+    expected = run(tmp_path, corpus, config, model, name="whole")
+    # Once after the best point and before the end; the best is in a checkpoint, or found again.
+    failing = [expected.weights_step + 1]
+
+    def fail_once(split, *, step, **options):
+        if failing and step == failing[0]:
+            failing.clear()
+            raise KeyboardInterrupt
+        return training_batch(split, step=step, **options)
+
+    monkeypatch.setattr(loop_module, "training_batch", fail_once)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, corpus, config, resume=True)
+    again = tiny.gpt2()
+    result = run(tmp_path, corpus, config, again, resume=True)
+    assert tiny.figures(result) == tiny.figures(expected)
+    assert result.weights_step == expected.weights_step < result.curve[-1].step
+    assert same(again.state_dict(), model.state_dict())
+    finished = tiny.gpt2()
+    run(tmp_path, corpus, config, finished, resume=True)
+    assert same(finished.state_dict(), model.state_dict())
+
+
+def test_which_weights_a_run_ends_with_can_be_chosen(tmp_path, corpus):
+    last = replace(WORSENING, final_weights="last")
+    model = tiny.gpt2()
+    result = run(tmp_path, corpus, last, model)
+    assert result.weights_step == result.curve[-1].step
+    assert result.valid_bits_per_byte == valid(model, corpus)
+    assert result.checkpoint is not None and not (result.checkpoint / "best").exists()
+    best = replace(WORSENING, steps=8, patience=None, final_weights="best")
+    model = tiny.gpt2()
+    result = run(tmp_path, corpus, best, model, name="best")
+    assert result.curve[-1].step == 8
+    assert valid(model, corpus) == min(point.valid_bits_per_byte for point in result.curve)
+
+
+def test_best_weights_that_were_not_kept_are_not_promised(tmp_path, corpus):
+    run(tmp_path, corpus)
+    patient = replace(CONFIG, patience=2)
+    with pytest.raises(ValueError, match=r"`final_weights` must be 'last' .* step 12 are gone"):
+        run(tmp_path, corpus, patient, resume=True)
+    result = run(tmp_path, corpus, replace(patient, final_weights="last"), resume=True)
+    assert result.weights_step == 12
+
+
+def test_processes_agree_on_the_figure_that_decides(tmp_path, corpus, monkeypatch):
+    def from_the_first(points):
+        return [replace(points[0], valid_bits_per_byte=9.0 - 1.0 * (points[0].step == 8))]
+
+    monkeypatch.setattr(loop_module, "broadcast_object_list", from_the_first)
+    result = run(tmp_path, corpus, replace(CONFIG, patience=3))
+    assert [point.valid_bits_per_byte for point in result.curve] == [9.0, 8.0, 9.0]
+    assert result.weights_step == 8
 
 
 def test_an_earlier_run_is_never_overwritten(tmp_path, corpus):

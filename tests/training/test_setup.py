@@ -110,7 +110,7 @@ def test_a_run_knows_what_must_stay_the_same(tmp_path):
 
     first = identity(tiny.gpt2(), tiny.CONFIG)
     free = {"evaluation_interval": 1, "test_tokens": 5, "checkpoint_interval": 0, "patience": 3,
-            "accumulation_steps": 2, "sharding": "full"}  # fmt: skip
+            "accumulation_steps": 2, "sharding": "full", "final_weights": "best"}  # fmt: skip
     assert identity(tiny.gpt2(), replace(tiny.CONFIG, **free)) == first
     model = tiny.gpt2()
     model.save_pretrained(tmp_path / "saved")

@@ -17,7 +17,9 @@ from syncattn.training import evaluate, last_checkpoint, parameter_groups, train
 from syncattn.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from syncattn.training.config import TrainingConfig
 from syncattn.training.sharding import (
+    copied_state,
     local,
+    put_back,
     restore,
     shard,
     sharding_wanted,
@@ -47,6 +49,22 @@ def test_what_is_whole_stays_as_it_is():
     assert whole(x) is x and local(x) is x
     restore(x, torch.zeros(2))
     assert x.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_copy_is_put_back_whatever_the_model_did_meanwhile(group, shared):
+    model = tiny.gpt2().eval()
+    if shared:
+        shard(model, torch.device("cpu"))
+    before = {name: value.clone() for name, value in whole_state(model).items()}
+    copy = copied_state(model)
+    assert copy["lm_head.weight"] is copy["transformer.wte.weight"]
+    stepped(model)
+    after = whole_state(model)
+    assert not torch.equal(after["lm_head.weight"], before["lm_head.weight"])
+    put_back(model, copy)
+    for name, value in whole_state(model).items():
+        assert torch.equal(value, before[name])
 
 
 def test_alone_there_is_nothing_to_share(tmp_path):
@@ -88,10 +106,12 @@ def test_shards_keep_their_marks_and_make_whole_checkpoints(tmp_path, group, mak
     assert names[0] == names[1]
     optimizers = [stepped(model) for model in (plain, shared)]
     paths = [
-        save_checkpoint(tmp_path / name, model, optimizer, TrainingState(1), run={})
+        save_checkpoint(
+            tmp_path / name, model, optimizer, TrainingState(1, best=copied_state(model)), run={}
+        )
         for name, model, optimizer in zip("ab", (plain, shared), optimizers, strict=True)
     ]
-    for name in ("model/model.safetensors", "optimizer.safetensors"):
+    for name in ("model/model.safetensors", "best/model.safetensors", "optimizer.safetensors"):
         first, second = (load_file(path / name) for path in paths)
         assert first.keys() == second.keys()
         for key, value in first.items():
@@ -101,7 +121,10 @@ def test_shards_keep_their_marks_and_make_whole_checkpoints(tmp_path, group, mak
     shard(shards, torch.device("cpu"))
     for model in (other, shards):
         optimizer = stepped(model)
-        load_checkpoint(paths[1], model, optimizer, run={})
+        state = load_checkpoint(paths[1], model, optimizer, run={})
+        for found, expected in zip(state.best.values(), copied_state(shared).values(), strict=True):
+            assert torch.equal(whole(found), whole(expected))
+            assert isinstance(found, DTensor) == (model is shards)
         for found, expected in zip(model.parameters(), shared.parameters(), strict=True):
             assert torch.equal(whole(found.detach()), whole(expected.detach()))
         state, saved = optimizer.state_dict()["state"], optimizers[1].state_dict()["state"]
@@ -158,9 +181,14 @@ def test_two_processes_come_to_the_losses_of_one(tmp_path, folder, name):
     model = type(model).from_pretrained(checkpoint / "model")
     assert model.state_dict().keys() == first.state_dict().keys()
     figures = [point.valid_bits_per_byte for point in alone.curve]
+    assert (checkpoint / "best").exists() == config.keeps_best
     corpus = tiny.corpus(tmp_path)
     found = evaluate(model, corpus.valid, batch_size=4, context_length=16, max_tokens=100)
     assert found == pytest.approx(figures[-1], rel=1e-4)
+    if config.keeps_best:
+        best = type(model).from_pretrained(checkpoint / "best")
+        found = evaluate(best, corpus.valid, batch_size=4, context_length=16, max_tokens=100)
+        assert found == pytest.approx(min(figures), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["llama-whole", "selective-shared"])

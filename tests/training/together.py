@@ -43,6 +43,7 @@ def training(name):
     config = replace(
         tiny.CONFIG,
         sharding="full" if shared else "none",
+        final_weights="best" if shared else "last",
         accumulation_steps=1 if make == "kuramoto" else 2,
     )
     return config, globals().get(make) or getattr(tiny, make)

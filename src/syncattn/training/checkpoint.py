@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from syncattn.data.download import sha256_of
 from syncattn.models.quiet import quiet_transformers
-from syncattn.training.sharding import restore, whole, whole_state
+from syncattn.training.sharding import copied_state, each_once, restore, whole, whole_state
 from syncattn.training.writing import writing
 
 __all__ = [
@@ -33,6 +33,8 @@ _MANIFEST = "manifest.json"
 _OPTIMIZER = "optimizer.safetensors"
 _STATE = "state.json"
 _MODEL = "model"
+_BEST = "best"
+_WEIGHTS = "model.safetensors"
 _PROCESSES = "num_processes"
 
 
@@ -72,6 +74,7 @@ class TrainingState:
         nats_steps: Steps in that sum.
         seconds: Spent in training steps.
         peak_memory_bytes: Largest figure so far.
+        best: A copy of the weights of the best point, where they are kept.
     """
 
     step: int = 0
@@ -80,6 +83,16 @@ class TrainingState:
     nats_steps: int = 0
     seconds: float = 0.0
     peak_memory_bytes: int = 0
+    best: dict[str, torch.Tensor] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def best_point(self) -> CurvePoint:
+        """The point with the lowest validation figure, the first of equals; there must be one."""
+        return min(self.curve, key=lambda point: point.valid_bits_per_byte)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns everything but weights as plain values that JSON can hold."""
+        return {k: v for k, v in asdict(replace(self, best=None)).items() if k != "best"}
 
     def advance(self, nats: float, seconds: float) -> None:
         """Counts a step.
@@ -121,7 +134,8 @@ def save_checkpoint(
 
     Args:
         directory: Folder of the run; checkpoints go to `checkpoints/step-00000000` below it.
-        model: Model; `model/` of the checkpoint can be given to `from_pretrained`.
+        model: Model; `model/` of the checkpoint can be given to `from_pretrained`, and so can
+            `best/`, which is there when the state has the weights of the best point.
         optimizer: Optimizer whose state holds tensors and numbers only.
         state: The rest.
         run: What must be the same when the run goes on; plain values.
@@ -136,7 +150,9 @@ def save_checkpoint(
     """
     folder = directory / _FOLDER
     final = folder / f"step-{state.step:08d}"
-    weights, moments = whole_state(model), _optimizer_tensors(optimizer)
+    weights, moments = {_MODEL: whole_state(model)}, _optimizer_tensors(optimizer)
+    if state.best is not None:
+        weights[_BEST] = each_once(state.best, whole)
     if not write:
         return final
     temporary = folder / f".partial-{final.name}"
@@ -146,11 +162,12 @@ def save_checkpoint(
             temporary.mkdir(parents=True)
             # One shard, whatever the size, so that one file can be read back into the model.
             with quiet_transformers():
-                model.save_pretrained(
-                    temporary / _MODEL, state_dict=weights, max_shard_size="1000TB"
-                )
+                for name, tensors in weights.items():
+                    model.save_pretrained(
+                        temporary / name, state_dict=tensors, max_shard_size="1000TB"
+                    )
             save_file(moments, temporary / _OPTIMIZER)
-            _write_json(temporary / _STATE, {"state": asdict(state), "run": run})
+            _write_json(temporary / _STATE, {"state": state.as_dict(), "run": run})
             _write_json(temporary / _MANIFEST, _checksums(temporary))
             shutil.rmtree(final, ignore_errors=True)
             temporary.rename(final)
@@ -204,19 +221,25 @@ def load_checkpoint(
         run: Must equal what the checkpoint was saved with.
 
     Returns:
-        The rest of the state.
+        The rest of the state, with the weights of the best point if the checkpoint has them.
 
     Raises:
         ValueError: If the run differs in any value.
     """
     saved = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
     _require_same(saved["run"], json.loads(json.dumps(run)), checkpoint)
-    _load_weights(model, checkpoint / _MODEL / "model.safetensors")
+    best = None
+    if (checkpoint / _BEST).exists():
+        # Through the model, which knows what is tied and what is shared.
+        _load_weights(model, checkpoint / _BEST / _WEIGHTS)
+        best = copied_state(model)
+    _load_weights(model, checkpoint / _MODEL / _WEIGHTS)
     content = optimizer.state_dict()
     content["state"] = _optimizer_state(load_file(checkpoint / _OPTIMIZER), optimizer)
     optimizer.load_state_dict(content)
     state = saved["state"]
-    return TrainingState(**state | {"curve": [CurvePoint(**point) for point in state["curve"]]})
+    curve = [CurvePoint(**point) for point in state["curve"]]
+    return TrainingState(**state | {"curve": curve, "best": best})
 
 
 def _checkpoints(directory: Path) -> list[Path]:

@@ -14,6 +14,7 @@ _CHOICES = {
     "schedule": ("cosine", "linear", "constant"),
     "sharding": ("none", "full"),
     "tracker": ("none", "tensorboard", "trackio"),
+    "final_weights": ("auto", "best", "last"),
 }
 
 
@@ -70,6 +71,10 @@ class TrainingConfig:
     patience: int | None = None
     """Points of the curve without a better validation figure that end the run; None never does."""
 
+    final_weights: Literal["auto", "best", "last"] = "auto"
+    """Point of the curve whose weights the model ends with; auto is the best with `patience`, else
+    the last, which the schedule of the learning rate aims at."""
+
     test_tokens: int | None = None
     """Bytes of the test split predicted once, at the end; None takes all of it."""
 
@@ -114,6 +119,12 @@ class TrainingConfig:
                     f"`{name}` must be one of {', '.join(map(repr, choices))}; got {value!r}. "
                     f"Take {choices[0]!r} when in doubt."
                 )
+
+    @property
+    def keeps_best(self) -> bool:
+        """True when the model ends with the weights of the best point of its curve."""
+        automatic = self.final_weights == "auto" and self.patience is not None
+        return automatic or self.final_weights == "best"
 
     def learning_rate_at(self, step: int) -> float:
         """Returns the learning rate of a step: a linear rise, then the schedule to the floor.

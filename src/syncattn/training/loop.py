@@ -7,11 +7,11 @@ import random
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from accelerate.utils import broadcast_object_list
 from jaxtyping import UInt8
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -32,11 +32,12 @@ from syncattn.training.checkpoint import (
 from syncattn.training.config import TrainingConfig
 from syncattn.training.memory import PeakMemory
 from syncattn.training.progress import Progress, RunFiles
+from syncattn.training.result import TrainingResult
 from syncattn.training.setup import Run, prepare
-from syncattn.training.sharding import local, whole
+from syncattn.training.sharding import copied_state, local, put_back, whole
 from syncattn.training.trackers import start_tracker
 
-__all__ = ["DivergedError", "TrainingResult", "evaluate", "train"]
+__all__ = ["DivergedError", "evaluate", "train"]
 
 _NATS_PER_BIT = math.log(2)
 
@@ -61,44 +62,6 @@ class DivergedError(RuntimeError):
         )
 
 
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a training came to.
-
-    Attributes:
-        label: Name of the run.
-        curve: Points from the first evaluation to the last step.
-        valid_bits_per_byte: Of the last point.
-        test_bits_per_byte: On the test split, read once, after the last step.
-        num_tokens: Bytes predicted in training.
-        seconds: Spent in training steps, without evaluation and checkpoints, over all resumptions.
-        tokens_per_second: Their quotient; infinite where the clock stood still.
-        peak_memory_bytes: See `PeakMemory`: what it counts depends on the device.
-        num_parameters: Parameters of the model, frozen ones included, shared ones once.
-        seed: Seed of the run.
-        device: Where it ran.
-        checkpoint: Newest checkpoint, or None if none was wanted.
-    """
-
-    label: str
-    curve: list[CurvePoint]
-    valid_bits_per_byte: float
-    test_bits_per_byte: float
-    num_tokens: int
-    seconds: float
-    tokens_per_second: float
-    peak_memory_bytes: int
-    num_parameters: int
-    seed: int
-    device: str
-    checkpoint: Path | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns the result as plain values that JSON can hold."""
-        checkpoint = None if self.checkpoint is None else str(self.checkpoint)
-        return asdict(self) | {"checkpoint": checkpoint}
-
-
 def train(
     model: PreTrainedModel,
     corpus: Corpus,
@@ -119,6 +82,10 @@ def train(
     processes share each batch, and, with ``sharding="full"``, the weights, which stay in shards
     afterwards; its checkpoints are whole.
 
+    With `patience`, or ``final_weights="best"``, the model ends with the weights of the point with
+    the lowest validation figure. Their copy, on the model's device, is in every checkpoint too, as
+    `best/`.
+
     Args:
         model: A causal language model of Transformers with a vocabulary of at least 256; it is
             trained in place and moved to the accelerator, if there is one.
@@ -136,7 +103,8 @@ def train(
 
     Raises:
         ValueError: If corpus, model and settings do not fit each other; if `directory` holds a
-            run and `resume` is False; or if `resume` finds a run with other settings.
+            run and `resume` is False; or if `resume` finds a run with other settings, or one that
+            should end with its best weights and has not kept them.
         DivergedError: If a loss or a gradient norm is not finite.
         OSError: If the disk is full or refuses; the last whole checkpoint stays.
         ImportError: If the tracker is not installed.
@@ -166,7 +134,6 @@ def train(
             bar.step()
             if _is_due(state.step, config.evaluation_interval, config.steps):
                 point = _measure(run, state, gradient_norm)
-                state.add(point)
                 bar.point(point)
                 if files:
                     files.add(point)
@@ -227,6 +194,7 @@ def _start(run: Run, files: RunFiles | None, *, resume: bool) -> TrainingState:
     state = TrainingState()
     if newest:
         state = load_checkpoint(newest, run.model, run.optimizer, run=run.identity)
+        _require_best(state, run.config)
     # No process may write before all have looked.
     run.accelerator.wait_for_everyone()
     if files:
@@ -235,12 +203,22 @@ def _start(run: Run, files: RunFiles | None, *, resume: bool) -> TrainingState:
     return state
 
 
+def _require_best(state: TrainingState, config: TrainingConfig) -> None:
+    if not config.keeps_best:
+        state.best = None
+    elif state.curve and state.best is None:
+        raise ValueError(
+            "`final_weights` must be 'last' for a run that went on without keeping its best "
+            f"weights; got {config.final_weights!r} and `patience` {config.patience}, but those of "
+            f"step {state.best_point.step} are gone. Set it, or start in another directory."
+        )
+
+
 def _has_stalled(state: TrainingState, config: TrainingConfig) -> bool:
     """Tells whether the validation figure has not fallen for as many points as `patience`."""
-    figures = [point.valid_bits_per_byte for point in state.curve]
-    if config.patience is None or not figures:
+    if config.patience is None or not state.curve:
         return False
-    return len(figures) - 1 - figures.index(min(figures)) >= config.patience
+    return len(state.curve) - 1 - state.curve.index(state.best_point) >= config.patience
 
 
 def _learn(run: Run, step: int) -> tuple[float, float]:
@@ -323,17 +301,10 @@ def _is_due(step: int, interval: int, steps: int) -> bool:
 
 
 def _measure(run: Run, state: TrainingState, gradient_norm: float) -> CurvePoint:
-    """Returns the point of the curve after the step just done."""
+    """Adds the point after the step just done to the curve, and keeps the weights if wanted."""
     config = run.config
-    valid = evaluate(
-        run.model,
-        run.corpus.valid,
-        batch_size=config.batch_size,
-        context_length=config.context_length,
-        max_tokens=config.evaluation_tokens,
-        mixed_precision=config.mixed_precision,
-    )
-    return CurvePoint(
+    valid = _score(run, run.corpus.valid, config.evaluation_tokens)
+    point = CurvePoint(
         step=state.step,
         tokens=state.step * config.batch_size * config.context_length,
         train_bits_per_byte=state.nats / state.nats_steps / _NATS_PER_BIT,
@@ -341,6 +312,24 @@ def _measure(run: Run, state: TrainingState, gradient_norm: float) -> CurvePoint
         learning_rate=config.learning_rate_at(state.step - 1),
         gradient_norm=gradient_norm,
         seconds=state.seconds,
+    )
+    # What is kept and when a run ends hangs on the figure: all processes take the first one's.
+    (point,) = broadcast_object_list([point])
+    state.add(point)
+    if config.keeps_best and state.best_point is point:
+        state.best = copied_state(run.model)
+    return point
+
+
+def _score(run: Run, split: UInt8[Tensor, " bytes"], max_tokens: int | None) -> float:
+    config = run.config
+    return evaluate(
+        run.model,
+        split,
+        batch_size=config.batch_size,
+        context_length=config.context_length,
+        max_tokens=max_tokens,
+        mixed_precision=config.mixed_precision,
     )
 
 
@@ -369,20 +358,17 @@ def _keeping_last_finite(run: Run, state: TrainingState) -> Generator[None]:
 
 def _result(run: Run, state: TrainingState) -> TrainingResult:
     run.model.eval()
-    config = run.config
-    test = evaluate(
-        run.model,
-        run.corpus.test,
-        batch_size=config.batch_size,
-        context_length=config.context_length,
-        max_tokens=config.test_tokens,
-        mixed_precision=config.mixed_precision,
-    )
+    config, point = run.config, state.curve[-1]
+    if state.best is not None:
+        put_back(run.model, state.best)
+        point = state.best_point
+    test = _score(run, run.corpus.test, config.test_tokens)
     tokens = state.step * config.batch_size * config.context_length
     return TrainingResult(
         label=run.label,
         curve=state.curve,
-        valid_bits_per_byte=state.curve[-1].valid_bits_per_byte,
+        weights_step=point.step,
+        valid_bits_per_byte=point.valid_bits_per_byte,
         test_bits_per_byte=test,
         num_tokens=tokens,
         seconds=state.seconds,

@@ -22,7 +22,7 @@ __all__ = ["Run", "parameter_groups", "prepare"]
 # What may change when a run goes on, because no weight depends on it.
 _FREE_SETTINGS = (
     "evaluation_interval", "evaluation_tokens", "test_tokens", "checkpoint_interval", "patience",
-    "tracker", "sharding", "accumulation_steps",
+    "final_weights", "tracker", "sharding", "accumulation_steps",
 )  # fmt: skip
 # Settings that came later: a checkpoint without them was made with these.
 _LATER = {"schedule": "cosine"}

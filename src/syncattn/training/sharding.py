@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -16,7 +17,17 @@ from transformers import PreTrainedModel
 from syncattn._typing import Tensor
 from syncattn.training.config import TrainingConfig
 
-__all__ = ["local", "restore", "shard", "sharding_wanted", "whole", "whole_state"]
+__all__ = [
+    "copied_state",
+    "each_once",
+    "local",
+    "put_back",
+    "restore",
+    "shard",
+    "sharding_wanted",
+    "whole",
+    "whole_state",
+]
 
 
 def sharding_wanted(config: TrainingConfig) -> bool:
@@ -75,13 +86,44 @@ def whole_state(model: nn.Module) -> dict[str, Tensor]:
     Args:
         model: Sharded or not.
     """
+    return each_once(model.state_dict(keep_vars=True), lambda x: whole(x.detach()))
+
+
+def copied_state(model: nn.Module) -> dict[str, Tensor]:
+    """Returns a copy of parameters and buffers, shards staying shards, tied ones as one tensor.
+
+    Args:
+        model: Sharded or not.
+    """
+    return each_once(model.state_dict(keep_vars=True), lambda x: x.detach().clone())
+
+
+@torch.no_grad()
+def put_back(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Gives a model the parameters and buffers of a copy, in place.
+
+    Args:
+        model: Sharded as it was when it was copied.
+        state: What `copied_state` returned.
+    """
+    for name, target in model.state_dict(keep_vars=True).items():
+        target.copy_(state[name])
+
+
+def each_once(state: Mapping[str, Tensor], change: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """Returns a state with every tensor changed, one under several names once.
+
+    Args:
+        state: Tensors by name.
+        change: What becomes of each.
+    """
     found: dict[int, Tensor] = {}
-    state: dict[str, Tensor] = {}
-    for name, value in model.state_dict(keep_vars=True).items():
+    changed: dict[str, Tensor] = {}
+    for name, value in state.items():
         if id(value) not in found:
-            found[id(value)] = whole(value.detach())
-        state[name] = found[id(value)]
-    return state
+            found[id(value)] = change(value)
+        changed[name] = found[id(value)]
+    return changed
 
 
 @torch.no_grad()
