@@ -88,14 +88,22 @@ def _panels_caption(score: str, seeds: int) -> str:
     return text
 
 
-def _scores(axes: Axes, sweep: Mapping[str, Any], baseline: float) -> None:
-    points = sweep["points"]
-    x = np.array([point["value"] for point in points], dtype=float)
+def _scores_with_band(
+    axes: Axes, points: Sequence[Mapping[str, Any]], key: str, colour: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draws one sample deviation around the mean and returns places, scores by seed and means."""
+    x = np.array([point[key] for point in points], dtype=float)
     scores = np.array([point["scores"] for point in points], dtype=float)
     mean = scores.mean(1)
     if scores.shape[1] > 1:
         deviation = scores.std(1, ddof=1)
-        axes.fill_between(x, mean - deviation, mean + deviation, color=_BLUE, alpha=0.2, lw=0)
+        axes.fill_between(x, mean - deviation, mean + deviation, color=colour, alpha=0.2, lw=0)
+    return x, scores, mean
+
+
+def _scores(axes: Axes, sweep: Mapping[str, Any], baseline: float) -> None:
+    x, scores, mean = _scores_with_band(axes, sweep["points"], "value", _BLUE)
+    if scores.shape[1] > 1:
         repeated = np.repeat(x, scores.shape[1])
         axes.plot(repeated, scores.ravel(), ".", color=_BLUE, markersize=2, alpha=0.6)
     axes.plot(x, mean, "o-", color=_BLUE, markersize=3.5, linewidth=1.3)
@@ -222,12 +230,7 @@ def _curves(
     for (name, points), colour, marker in zip(
         curves.items(), (_BLUE, _ORANGE, _GREY), style.MARKERS, strict=False
     ):
-        x = np.array([point["time"] for point in points], dtype=float)
-        scores = np.array([point["scores"] for point in points], dtype=float)
-        mean = scores.mean(1)
-        if scores.shape[1] > 1:
-            spread = scores.std(1, ddof=1)
-            axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.2, lw=0)
+        x, _, mean = _scores_with_band(axes, points, "time", colour)
         axes.plot(x, mean, color=colour, marker=marker, markersize=3.5, linewidth=1.3, label=name)
     axes.axhline(baseline, color=_GREY, linewidth=0.9, linestyle=(0, (4, 3)))
     axes.set_xscale("log")

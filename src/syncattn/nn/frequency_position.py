@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from syncattn import _validation as check
-from syncattn._masks import segments
 from syncattn._typing import Bool, Float, Int, Tensor
+from syncattn.functional.oscillator_inputs import token_places
 from syncattn.functional.oscillators import at_least_float32
 from syncattn.nn.decay import without_decay
 
@@ -119,7 +119,7 @@ class FrequencyPosition(nn.Module):
                     f"{self.table.shape[1]} rows and {past + length} tokens. Build it with more."
                 )
             table = self.table.to(omega.dtype)
-            place = _places(length, key_mask, cu_seqlens, omega.device)
+            place = token_places(length, key_mask, cu_seqlens, omega.device)
             place = place + (past if past_real is None else past_real.long()[:, None])
             return (
                 omega + table[:, place].movedim(1, 0)
@@ -133,16 +133,3 @@ class FrequencyPosition(nn.Module):
         if self.kind == "drift":
             return omega + drift
         return torch.cat([omega, drift.expand(omega.shape[0], -1, -1, -1)], -1)
-
-
-def _places(
-    length: int, key_mask: Tensor | None, cu_seqlens: Tensor | None, device: torch.device
-) -> Tensor:
-    """Returns the place of every token among the real ones of its sequence."""
-    place = torch.arange(length, device=device)
-    if cu_seqlens is not None:
-        return place - cu_seqlens[segments(cu_seqlens, length)]
-    if key_mask is not None:
-        # Padding before the first real token has no place; any will do, as nothing sees it.
-        return (key_mask.cumsum(-1) - 1).clamp(min=0)
-    return place
