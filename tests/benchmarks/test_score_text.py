@@ -4,7 +4,7 @@ import io
 from rich.console import Console
 
 from syncattn.benchmarks.score_text import (
-    change_lines,
+    change_tables,
     print_scores,
     score_text_table,
     scores_to_csv,
@@ -74,7 +74,10 @@ def test_the_terminal_shows_what_fits():
 def test_a_change_says_whether_it_is_beyond_the_spread():
     before = [record(seed=i, test_score=0.5 + 0.01 * i) for i in range(3)]
     after = [record(seed=i, test_score=0.9 + 0.01 * i) for i in range(3)]
-    (change,), _ = compare_scores(before, after)
-    (line,) = change_lines(change)
-    assert "softmax: 0.5100 ± 0.0100 -> 0.9100 ± 0.0100" in line
-    assert line.endswith("beyond the seeds' spread")
+    changes, _ = compare_scores(before, after)
+    (table,) = change_tables([*changes, *changes])
+    assert table.title == changes[0].title
+    assert [line[0] for line in table.lines] == ["softmax", "softmax"]
+    assert table.lines[0][1] == "0.5100 ± 0.0100 → 0.9100 ± 0.0100"
+    assert table.lines[0][2].startswith("+0.4000")
+    assert table.lines[0][3] == "beyond the seeds' spread"

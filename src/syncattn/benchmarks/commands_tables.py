@@ -13,12 +13,13 @@ from syncattn.analysis import save_figure
 from syncattn.analysis.score_dots import score_dots
 from syncattn.benchmarks.records import Record, read_records
 from syncattn.benchmarks.score_text import (
-    change_lines,
+    change_tables,
     print_scores,
     scores_to_csv,
     scores_to_markdown,
 )
 from syncattn.benchmarks.scores import ScoreTable, compare_scores, score_tables
+from syncattn.benchmarks.text_table import print_text_table
 
 __all__ = [
     "CompareConfig",
@@ -121,9 +122,8 @@ def compare_runs(config: CompareConfig, console: Console) -> int:
     """
     before, after = read_run(config.before, console), read_run(config.after, console)
     changes, lonely = compare_scores(before, after)
-    for change in changes:
-        for line in change_lines(change):
-            console.print(line, highlight=False, markup=False)
+    for table in change_tables(changes):
+        print_text_table(table, console, [range(len(table.headings))])
     for line in lonely:
         console.print(line, highlight=False, markup=False)
     conditions = dict.fromkeys(line for change in changes for line in change.changed)

@@ -14,7 +14,7 @@ from syncattn.benchmarks.tasks import higher_is_better
 from syncattn.benchmarks.text_table import TextTable, pipes, print_text_table
 
 __all__ = [
-    "change_lines",
+    "change_tables",
     "print_scores",
     "score_text_table",
     "scores_to_csv",
@@ -24,6 +24,7 @@ __all__ = [
 _DASH = "–"
 _HEADINGS = ("arm", "by seed", "mean", "minus softmax", "minus the arm", "failed", "parameters",
              "FLOPs a token", "rate")  # fmt: skip
+_CHANGES = ("arm", "score", "difference", "verdict")
 
 
 def score_text_table(table: ScoreTable) -> TextTable:
@@ -114,27 +115,33 @@ def print_scores(tables: Sequence[ScoreTable], console: Console) -> None:
         print_text_table(score_text_table(table), console, [columns])
 
 
-def change_lines(change: Change) -> list[str]:
-    """Returns what became of a row, in words.
+def change_tables(changes: Sequence[Change]) -> list[TextTable]:
+    """Returns what became of the rows, one table for each task and data.
 
     Args:
-        change: The change.
+        changes: The changes.
 
     Returns:
-        A line, and one more for every condition that differs.
+        Tables of four columns: the row, both scores, their difference, and the verdict.
     """
-    name = change.arm if change.control == "none" else f"{change.arm}, {change.control}"
+    found: dict[str, list[list[str]]] = {}
+    for change in changes:
+        found.setdefault(change.title, []).append(_changed(change))
+    return [TextTable(title, _CHANGES, lines, "") for title, lines in found.items()]
+
+
+def _changed(change: Change) -> list[str]:
     verdict = {
         True: "beyond the seeds' spread",
         False: "within the seeds' spread",
-        None: "one seed each: the spread is unknown",
+        None: "unknown: one seed each",
     }[change.beyond_spread]
-    line = (
-        f"{change.title} | {name}: {spread(change.before, '.4f')} -> {spread(change.after, '.4f')}"
-    )
-    if change.difference is not None:
-        line += f", {_interval(change.difference, '')}"
-    return [f"{line}: {verdict}"]
+    return [
+        _name(change),
+        f"{spread(change.before, '.4f')} → {spread(change.after, '.4f')}",
+        _interval(change.difference, ""),
+        verdict,
+    ]
 
 
 def _cells(row: ScoreRow, metric: str) -> list[str]:
@@ -155,7 +162,7 @@ def _cells(row: ScoreRow, metric: str) -> list[str]:
     ]
 
 
-def _name(row: ScoreRow) -> str:
+def _name(row: ScoreRow | Change) -> str:
     return row.arm if row.control == "none" else f"{row.arm}, {row.control}"
 
 
