@@ -1,6 +1,10 @@
+import errno
+import io
+
 import pytest
 
 from syncattn.cli import main
+from syncattn.training import checkpoint
 from tests.benchmarks.small import corpus
 
 
@@ -41,6 +45,27 @@ def test_bad_arguments_exit_with_2_and_one_sentence(tmp_path, capsys, more, name
     assert "Traceback" not in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_disk_that_fills_up_is_said_in_one_sentence(tmp_path, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    assert main(words(tmp_path, "--mechanisms", "softmax", "--no-compiled")) == 1
+    error = capsys.readouterr().err
+    assert "syncattn: error: `directory` must take what a run writes" in error
+    assert "Traceback" not in error
+
+
+def test_a_terminal_that_knows_few_letters_gets_others(monkeypatch):
+    ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", ascii_only)
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    print("0 – 1 ± 2")
+    ascii_only.flush()
+    assert ascii_only.buffer.getvalue().endswith(b"0 ? 1 ? 2\n")
 
 
 def test_an_unknown_option_exits_with_2(tmp_path):

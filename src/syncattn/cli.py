@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from io import TextIOWrapper
 from operator import or_
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,6 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 when all went well, 1 when a training failed, 2 for a wrong argument,
         130 when stopped by the keyboard.
     """
+    # A table is worth more than its dashes: what a terminal cannot spell stops no run.
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     words = list(sys.argv[1:] if arguments is None else arguments)
     named = words[0] if words and words[0] in _COMMANDS else None
     try:
@@ -124,7 +128,10 @@ def _compare(config: Any) -> int:
         comparison = Comparison(config)
     except (ValueError, TypeError, OSError) as error:
         return _refuse(error)
-    return 0 if comparison.run(Console()) else 1
+    try:
+        return 0 if comparison.run(Console()) else 1
+    except OSError as error:
+        return _refuse(error, code=1)
 
 
 def _generate(config: GenerateConfig) -> int:
@@ -218,9 +225,9 @@ def _claims(config: Any) -> int:
         return _refuse(error)
 
 
-def _refuse(error: Exception | str) -> int:
+def _refuse(error: Exception | str, *, code: int = 2) -> int:
     print(f"syncattn: error: {error}", file=sys.stderr)
-    return 2
+    return code
 
 
 # A new command is one entry here: what it does, where its dataclass is, what runs it.
