@@ -17,8 +17,11 @@ _FUNCTION = re.compile(
 _ACCENT = re.compile(
     r"<munderover>\s*(<mi>[^<]*</mi>)(.*?)(<mo[^>]*>[˙¯ˆ˜^~‾]</mo>)\s*</munderover>", re.DOTALL
 )
-# Bars are fences here, never relations with room on both sides.
-_BAR = re.compile(r"<mo([^>]*)>([|∣‖∥])</mo>")
+# Bars are fences here, never relations with room on both sides. Those of a norm keep one height: a
+# browser would stretch the first alone where a power stands at the second.
+_BAR = re.compile(r"<mo([^>]*)>([|∣])</mo>")
+_NORM = re.compile(r"<mo([^>]*)>([‖∥])</mo>")
+_JOINER = "&#8288;"
 _THIN = '<mspace width="0.167em"/>'
 
 
@@ -37,12 +40,21 @@ def to_mathml(equation, *, block=False):
         equation = rf"\begin{{aligned}}{equation}\end{{aligned}}"
     found = _FUNCTION.sub(_spaced, tex2mathml(equation, as_block=block))
     found = _ACCENT.sub(r"<msub><mover>\1\3</mover>\2</msub>", found)
+    found = _NORM.sub(r'<mo lspace="0" rspace="0" stretchy="false"\1>\2</mo>', found)
     return _BAR.sub(r'<mo lspace="0" rspace="0"\1>\2</mo>', found)
 
 
 def _inline(translator, node):
-    translator.body.append(to_mathml(node.astext()))
+    """A line may break at an equation, but not between it and the point or bracket beside it."""
+    before, after = _beside(node, -1)[-1:], _beside(node, 1)[:1]
+    join = ["" if not letter or letter.isspace() else _JOINER for letter in (before, after)]
+    translator.body.append(join[0] + to_mathml(node.astext()) + join[1])
     _skip()
+
+
+def _beside(node, step):
+    place = node.parent.index(node) + step
+    return node.parent[place].astext() if 0 <= place < len(node.parent) else ""
 
 
 def _block(translator, node):
