@@ -10,6 +10,7 @@ SLOW_TOOLS := lm-eval==0.4.13 onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.31.1
 	build==1.6.1 twine==7.0.0
 DOCS_TOOLS := sphinx==9.0.4 furo==2025.12.19 myst-parser==5.2.0
 COVERAGE_TOOLS := pytest-cov==7.1.0
+AUDIT_TOOLS := pip-audit==2.10.1
 # The other end of the supported range, in an environment of its own.
 OLDEST := .venv-oldest
 OLDEST_PYTHON ?= python3.12
@@ -23,7 +24,7 @@ WORKERS ?= 2
 # Other cases in every run; `make test` repeats the same ones.
 FUZZ_CASES ?= 200000
 
-.PHONY: help demo test test-slow test-oldest fuzz coverage docs smoke lint format clean
+.PHONY: help demo test test-slow test-oldest fuzz coverage docs audit smoke lint format clean
 
 help:
 	@echo "make demo    train five mechanisms on the source of Python, about five minutes"
@@ -33,6 +34,7 @@ help:
 	@echo "make coverage     the share of lines that the tests run, kernels left out"
 	@echo "make test-oldest  models, operators and training on the oldest supported versions"
 	@echo "make docs    build the pages into docs/_build/html; a warning is an error"
+	@echo "make audit   asks for known vulnerabilities of what is installed with the package"
 	@echo "make smoke   every task and mechanism of the benchmark once"
 	@echo "make lint    ruff, pyright, import-linter"
 	@echo "make format  rewrite the code in the house style"
@@ -69,6 +71,12 @@ test-oldest:
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -q -W --keep-going -n docs docs/_build/html
 	@echo "Open docs/_build/html/index.html."
+
+# Strict: a package that the advisory service does not answer for is a failure, not a pass.
+audit: $(VENV)/.package
+	$(PIP) freeze --exclude-editable > $(VENV)/installed.txt
+	$(PIP) install --quiet $(AUDIT_TOOLS)
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement $(VENV)/installed.txt
 
 smoke: $(VENV)/.package
 	rm -rf runs/benchmark/smoke
