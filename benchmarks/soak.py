@@ -60,7 +60,7 @@ def decoding(mechanism: str) -> Callable[[], int]:
     network = model(mechanism).eval()
 
     def step() -> int:
-        prompt = torch.randint(256, (2, 8))
+        prompt = torch.randint(1, 256, (2, 8))
         out = network.generate(prompt, max_new_tokens=56, do_sample=True, pad_token_id=0)
         return out.numel() - prompt.numel()
 
