@@ -118,3 +118,13 @@ def test_rows_that_one_set_lacks_are_named():
     changes, lonely = compare_scores([record()], [record(), record(arm="kuramoto")])
     assert len(changes) == 1
     assert len(lonely) == 1 and "only in the second" in lonely[0] and "kuramoto" in lonely[0]
+
+
+def test_rows_stand_in_the_same_order_whatever_ends_first():
+    names = [("kuramoto", "frozen"), ("mine", "none"), ("kuramoto", "none"), ("softmax", "random"),
+             ("softmax", "none")]  # fmt: skip
+    (table,) = score_tables([record(arm=arm, control=control) for arm, control in names])
+    assert [(row.arm, row.control) for row in table.rows] == [
+        ("softmax", "none"), ("softmax", "random"), ("kuramoto", "none"), ("kuramoto", "frozen"),
+        ("mine", "none"),
+    ]  # fmt: skip

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from syncattn.benchmarks.arms import ARMS
+from syncattn.benchmarks.controls import CONTROLS
 from syncattn.benchmarks.records import Record
 from syncattn.benchmarks.tables import Statistic, statistic
 
@@ -167,8 +169,10 @@ def _table(
         for name, runs in rows.items()
     }
     first = next(iter(next(iter(rows.values())).values()))
-    arms = list(dict.fromkeys(arm for arm, _ in rows))
-    ordered = sorted(rows, key=lambda name: (arms.index(name[0]), name[1] != "none"))
+    # Runs end in any order; what this package does not know stands last, as it came.
+    arms = list(dict.fromkeys([*ARMS, *(arm for arm, _ in rows)]))
+    controls = list(dict.fromkeys([*CONTROLS, *(control for _, control in rows)]))
+    ordered = sorted(rows, key=lambda name: (arms.index(name[0]), controls.index(name[1])))
     ceilings = [r.scores["ceiling"] for runs in rows.values() for r in runs.values()
                 if "ceiling" in r.scores]  # fmt: skip
     return ScoreTable(
