@@ -93,6 +93,15 @@ def test_agreement_counts_failures():
     assert found.verdict == "does not hold" and "failures 2 of 2" in found.figure
 
 
+def test_the_documented_figure_stands_beside_that_of_records():
+    made = [*laptop("agreement-v1", "softmax", [0.9, 0.9], scores={"by_group": {"hard": 0.9}}),
+            *laptop("agreement-v1", "oscillator-2", [0.9], scores={"by_group": {"hard": 0.97}})]  # fmt: skip
+    found = verdict("oscillator-agreement", made)
+    assert found.verdict == "holds"
+    assert "+7.00 pp" in found.figure
+    assert "; in docs/experiments.md holds in part: hard sentences" in found.figure
+
+
 def test_copying_and_language_follow_the_scores():
     copying = [r for arm, s in (("softmax", 0.9), ("kuramoto", 0.1), ("frustrated", 1.0))
                for r in laptop("copy", arm, [s])]  # fmt: skip

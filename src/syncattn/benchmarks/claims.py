@@ -98,13 +98,15 @@ def judge(claim: Claim, records: Sequence[Record], *, may_measure: bool) -> Meas
         may_measure: Whether seconds may be spent on measuring.
 
     Returns:
-        By measurement, else by records, else by the documentation, else the reason why not.
+        By measurement, else by records, with the documented figure beside them, else by the
+        documentation, else the reason why not.
     """
     if claim.measure is not None and may_measure:
         return claim.measure()
     if claim.from_records is not None:
         try:
-            return claim.from_records(score_tables(records))
+            found = claim.from_records(score_tables(records))
+            return found if claim.documented is None else _beside(found, *claim.documented)
         except Unchecked as missing:
             if claim.documented is None:
                 return Measured("not checked", str(missing))
@@ -114,6 +116,11 @@ def judge(claim: Claim, records: Sequence[Record], *, may_measure: bool) -> Meas
     if claim.measure is not None:
         return Measured("not checked", f"syncattn claims run {claim.name} measures it in seconds")
     return Measured("not checked", claim.why_not)
+
+
+def _beside(found: Measured, verdict: str, figure: str, page: str) -> Measured:
+    differs = "" if verdict == found.verdict else f"{verdict}: "
+    return Measured(found.verdict, f"{found.figure}; in {page} {differs}{figure}")
 
 
 def row_of(tables: Sequence[ScoreTable], task: str, arm: str, control: str = "none") -> ScoreRow:
