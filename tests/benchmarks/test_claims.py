@@ -95,7 +95,8 @@ def test_agreement_counts_failures():
 
 def test_the_documented_figure_stands_beside_that_of_records():
     made = [*laptop("agreement-v1", "softmax", [0.9, 0.9], scores={"by_group": {"hard": 0.9}}),
-            *laptop("agreement-v1", "oscillator-2", [0.9], scores={"by_group": {"hard": 0.97}})]  # fmt: skip
+            *laptop("agreement-v1", "oscillator-2", [0.9], scores={"by_group": {"hard": 0.97}}),
+            ]  # fmt: skip
     found = verdict("oscillator-agreement", made)
     assert found.verdict == "holds"
     assert "+7.00 pp" in found.figure

@@ -80,6 +80,7 @@ def _keywords(tables: Sequence[ScoreTable]) -> Measured:
     }  # fmt: skip
     gains = {name: told(row, scale=100.0, unit=" pp") for name, row in rows.items()}
     figure = "; ".join(f"positions {name}: {gain}" for name, gain in gains.items())
+    figure += "; at laptop size"
     gaps = {name: row.to_baseline.mean for name, row in rows.items() if row.to_baseline}
     if gaps["none"] <= 0:
         return Measured("does not hold", figure)
