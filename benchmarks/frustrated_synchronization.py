@@ -1,6 +1,6 @@
 """Time of frustrated synchronization beside one SDPA call of the same widths, in one run.
 
-    python benchmarks/frustrated_synchronization.py [--threads 2] [--cpu-time] [--training]
+    python benchmarks/frustrated_synchronization.py [--cpu-time] [--training] [--compiled]
 
 Both run in turn and each keeps its shortest time. "same widths" is causal SDPA with queries, keys
 and values of the width that the operator calls it with, max(2, 2 M) x dim: what is beyond 1 is the
@@ -19,7 +19,7 @@ from timing import add_clock, shortest, start_clock
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from syncattn import functional
+from syncattn import functional, fuse
 
 HEADS = 8
 Timed = Callable[[], object]
@@ -66,12 +66,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     add_clock(parser, threads=1)
     parser.add_argument("--training", action="store_true", help="forward and backward")
+    parser.add_argument("--compiled", action="store_true", help="after syncattn.fuse()")
     parser.add_argument("--lengths", type=int, nargs="*", default=[512, 1024, 2048, 4096])
     parser.add_argument("--dims", type=int, nargs="*", default=[32, 64])
     parser.add_argument("--harmonics", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     clock = start_clock(options)
+    if options.compiled:
+        fuse()
     kind = "forward and backward" if options.training else "forward"
     print(f"{kind}, 1 x {HEADS} heads")
     header = ("length", "dim", "M", "ms", "SDPA ms", "ratio", "useful ms", "ratio")
