@@ -120,6 +120,13 @@ def test_rows_that_one_set_lacks_are_named():
     assert len(lonely) == 1 and "only in the second" in lonely[0] and "kuramoto" in lonely[0]
 
 
+def test_a_seed_that_is_the_same_in_both_has_not_changed():
+    many = [record(seed=i, test_score=0.5 + 0.1 * i) for i in range(3)]
+    (change,), lonely = compare_scores([*many, record(task="recall")], many[:1])
+    assert change.difference.mean == 0 and change.beyond_spread is False
+    assert len(lonely) == 1 and lonely[0].startswith("only in the first: recall")
+
+
 def test_rows_stand_in_the_same_order_whatever_ends_first():
     names = [("kuramoto", "frozen"), ("mine", "none"), ("kuramoto", "none"), ("softmax", "random"),
              ("softmax", "none")]  # fmt: skip

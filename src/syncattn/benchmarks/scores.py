@@ -271,7 +271,8 @@ def compare_scores(
         after: The second.
 
     Returns:
-        A change for every row that both have, and the rows that only one has.
+        A change for every row that both have, and a line for every table with rows that only one
+        has.
     """
     old, new = _by_name(score_tables(before)), _by_name(score_tables(after))
     changes = [
@@ -279,12 +280,24 @@ def compare_scores(
         for name in old
         if name in new and old[name].score and new[name].score
     ]
-    lonely = [f"only in the first: {', '.join(name)}" for name in old if name not in new]
-    lonely += [f"only in the second: {', '.join(name)}" for name in new if name not in old]
-    return changes, lonely
+    return changes, [*_lonely("first", old, new), *_lonely("second", new, old)]
 
 
 _Name = tuple[str, str, str]
+
+
+def _lonely(
+    which: str, rows: Mapping[_Name, ScoreRow], others: Mapping[_Name, ScoreRow]
+) -> list[str]:
+    found: dict[str, list[str]] = {}
+    for title, arm, control in rows.keys() - others.keys():
+        found.setdefault(title, []).append(arm if control == "none" else f"{arm} {control}")
+    titles = dict.fromkeys(title for title, _, _ in rows)
+    return [
+        f"only in the {which}: {title}: {', '.join(sorted(found[title]))}"
+        for title in titles
+        if title in found
+    ]
 
 
 def _by_name(tables: Sequence[ScoreTable]) -> dict[_Name, ScoreRow]:
@@ -321,12 +334,13 @@ def _change(
 ) -> Change:
     assert old.score is not None and new.score is not None
     shared = sorted(old.by_seed.keys() & new.by_seed.keys())
-    difference = None
+    difference, moved = None, new.score.mean - old.score.mean
     if shared:
+        # Seeds that only one has would move the mean without any change.
         difference = paired_interval([new.by_seed[s] - old.by_seed[s] for s in shared])
+        moved = difference.mean
     spreads = [s for s in (old.score.deviation, new.score.deviation) if s is not None]
-    moved = abs(new.score.mean - old.score.mean)
-    beyond = moved > math.sqrt(sum(s * s for s in spreads)) if spreads else None
+    beyond = abs(moved) > math.sqrt(sum(s * s for s in spreads)) if spreads else None
     changed = tuple(
         f"{key}: {', '.join(sorted(before.get(key, set())))} -> "
         f"{', '.join(sorted(after.get(key, set())))}"
