@@ -80,10 +80,7 @@ def copy_depth(ids: Any) -> CopyDepth:
     """
     if isinstance(ids, torch.Tensor):
         check.require_values(ids, "ids")
-        if ids.is_floating_point():
-            raise TypeError(
-                f"`ids` must be integers; got {ids.dtype}. Pass tokens, not embeddings."
-            )
+        check.require_counts(ids, "ids", "Pass tokens, not embeddings.")
     array = ids.detach().cpu().numpy() if isinstance(ids, torch.Tensor) else np.asarray(ids)
     if not np.issubdtype(array.dtype, np.integer):
         raise TypeError(f"`ids` must be integers; got {array.dtype}. Pass tokens, not embeddings.")
