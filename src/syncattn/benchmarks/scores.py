@@ -290,14 +290,9 @@ def _lonely(
     which: str, rows: Mapping[_Name, ScoreRow], others: Mapping[_Name, ScoreRow]
 ) -> list[str]:
     found: dict[str, list[str]] = {}
-    for title, arm, control in rows.keys() - others.keys():
+    for title, arm, control in (name for name in rows if name not in others):
         found.setdefault(title, []).append(arm if control == "none" else f"{arm} {control}")
-    titles = dict.fromkeys(title for title, _, _ in rows)
-    return [
-        f"only in the {which}: {title}: {', '.join(sorted(found[title]))}"
-        for title in titles
-        if title in found
-    ]
+    return [f"only in the {which}: {title}: {', '.join(names)}" for title, names in found.items()]
 
 
 def _by_name(tables: Sequence[ScoreTable]) -> dict[_Name, ScoreRow]:
