@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from runs import add_runs, descend, finish, written
+from runs import add_runs, as_large_as_softmax, descend, finish, written
 from syncattn import fuse
 from syncattn.analysis.copy_depth import loss_by_copy_depth, token_losses
-from syncattn.benchmarks.arms import Arm, count_parameters, matched_config
+from syncattn.benchmarks.arms import Arm
 from syncattn.data import Corpus, evaluation_batches, load_corpus, training_batch
 from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM
 from syncattn.training.setup import parameter_groups
@@ -72,9 +72,6 @@ def config_of(name: str, options: argparse.Namespace) -> SyncAttnConfig:
         "num_hidden_layers": options.layers,
         "num_attention_heads": HEADS.get(name, options.heads),
     }
-    goal = count_parameters(
-        SyncAttnConfig(mechanism="softmax", intermediate_size=8 * options.hidden_size // 3, **shape)
-    )
     arm = arm_of(name)
     if arm.feedforward == "none":
         # Nothing is left to match by; the record tells the count.
@@ -82,7 +79,7 @@ def config_of(name: str, options: argparse.Namespace) -> SyncAttnConfig:
             mechanism=arm.mechanism, feedforward="none", max_position_embeddings=options.context,
             attention_options=dict(arm.options), **shape,
         )  # fmt: skip
-    return matched_config(arm, parameters=goal, context_length=options.context, **shape)
+    return as_large_as_softmax(arm, options.context, **shape)
 
 
 @torch.no_grad()

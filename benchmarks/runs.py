@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from syncattn.benchmarks.arms import Arm, count_parameters, matched_config
+from syncattn.models import SyncAttnConfig
+
 Record = dict[str, Any]
 
 
@@ -46,6 +49,14 @@ def finish(
                 with options.records.open("a") as file:
                     file.write(json.dumps(record) + "\n")
     return done
+
+
+def as_large_as_softmax(arm: Arm, context: int, **shape: int) -> SyncAttnConfig:
+    """Returns the model of an arm with as many parameters as softmax has with 8/3 of the width."""
+    goal = count_parameters(
+        SyncAttnConfig(intermediate_size=8 * shape["hidden_size"] // 3, **shape)
+    )
+    return matched_config(arm, parameters=goal, context_length=context, **shape)
 
 
 def descend(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -14,9 +14,10 @@ from collections.abc import Callable
 import torch
 from timing import add_clock, shortest, start_clock
 
+from runs import as_large_as_softmax
 from syncattn import fuse
-from syncattn.benchmarks.arms import ARMS, count_parameters, matched_config
-from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM
+from syncattn.benchmarks.arms import ARMS
+from syncattn.models import SyncAttnForCausalLM
 
 
 def step(name: str, batch: int, length: int, options: argparse.Namespace) -> Callable[[], object]:
@@ -26,10 +27,7 @@ def step(name: str, batch: int, length: int, options: argparse.Namespace) -> Cal
         "num_hidden_layers": options.layers,
         "num_attention_heads": options.heads,
     }
-    goal = count_parameters(SyncAttnConfig(intermediate_size=8 * options.hidden_size // 3, **shape))
-    model = SyncAttnForCausalLM(
-        matched_config(ARMS[name], parameters=goal, context_length=length, **shape)
-    )
+    model = SyncAttnForCausalLM(as_large_as_softmax(ARMS[name], length, **shape))
     ids = torch.randint(256, (batch, length))
 
     def call() -> None:
