@@ -51,7 +51,7 @@ def finish(
     return done
 
 
-def as_large_as_softmax(arm: Arm, context: int, **shape: int) -> SyncAttnConfig:
+def as_large_as_softmax(arm: Arm, context: int, **shape: Any) -> SyncAttnConfig:
     """Returns the model of an arm with as many parameters as softmax has with 8/3 of the width."""
     goal = count_parameters(
         SyncAttnConfig(intermediate_size=8 * shape["hidden_size"] // 3, **shape)
