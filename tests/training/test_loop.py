@@ -1,5 +1,6 @@
 """Training learns, says what it measured, and goes on exactly where it was killed."""
 
+import atexit
 import json
 import math
 import signal
@@ -15,6 +16,7 @@ from torch.nn.functional import cross_entropy
 from syncattn.data import evaluation_batches, training_batch
 from syncattn.training import DivergedError, evaluate, last_checkpoint, train
 from syncattn.training import loop as loop_module
+from syncattn.training.setup import leave_group
 
 from . import tiny
 
@@ -381,6 +383,18 @@ def test_a_learning_rate_far_too_high_diverges_and_keeps_what_was_finite(tmp_pat
         run(tmp_path, corpus, config)
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert all(math.isfinite(json.loads(line)["valid_bits_per_byte"]) for line in lines)
+
+
+def test_a_training_that_failed_waits_for_no_other_process_at_exit(tmp_path, corpus, monkeypatch):
+    calls = []
+    monkeypatch.setattr(atexit, "register", lambda call: calls.append(("register", call)))
+    monkeypatch.setattr(atexit, "unregister", lambda call: calls.append(("unregister", call)))
+    run(tmp_path / "first", corpus)
+    assert calls == [("unregister", leave_group), ("register", leave_group)]
+    poisoned(monkeypatch, 7, lambda loss: loss * math.nan)
+    with pytest.raises(DivergedError):
+        run(tmp_path / "second", corpus)
+    assert calls[2:] == [("unregister", leave_group)]
 
 
 def test_evaluation_is_the_mean_over_every_byte(corpus):

@@ -191,6 +191,11 @@ def test_two_processes_come_to_the_losses_of_one(tmp_path, folder, name):
         assert found == pytest.approx(min(figures), rel=1e-4)
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_group_is_left_before_the_interpreter_ends(folder, rank):
+    assert (folder / f"group-{rank}.txt").read_text() == "left"
+
+
 @pytest.mark.parametrize("name", ["llama-whole", "selective-shared"])
 def test_a_run_of_two_goes_on_in_one(tmp_path, folder, name):
     config, make = together.training(name)

@@ -1,10 +1,13 @@
 """What two processes train: the command behind `test_sharding`."""
 
+import atexit
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import distributed
 from torch.distributed.tensor import DTensor
 
 from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM
@@ -49,8 +52,14 @@ def training(name):
     return config, globals().get(make) or getattr(tiny, make)
 
 
+def tell_whether_left(file):
+    file.write_text("in" if distributed.is_initialized() else "left")
+
+
 def main(folder, *names):
     torch.set_num_threads(1)
+    # Registered first, so called last.
+    atexit.register(tell_whether_left, folder / f"group-{os.environ['RANK']}.txt")
     for name in names:
         config, make = training(name)
         model, directory = make(), folder / name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import random
 import time
@@ -33,7 +34,7 @@ from syncattn.training.config import TrainingConfig
 from syncattn.training.memory import PeakMemory
 from syncattn.training.progress import Progress, RunFiles
 from syncattn.training.result import TrainingResult
-from syncattn.training.setup import Run, prepare
+from syncattn.training.setup import Run, leave_group, prepare
 from syncattn.training.sharding import copied_state, local, put_back, whole
 from syncattn.training.trackers import start_tracker
 
@@ -142,7 +143,9 @@ def train(
             last = config.steps if not _has_stalled(state, config) else state.step
             if _is_due(state.step, config.checkpoint_interval, last):
                 _save(run, state)
-    return _result(run, state)
+    result = _result(run, state)
+    atexit.register(leave_group)
+    return result
 
 
 def evaluate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import distributed, nn
 from transformers import PreTrainedModel
 
 from syncattn.data import Corpus
@@ -17,7 +18,7 @@ from syncattn.training.config import TrainingConfig
 from syncattn.training.sharding import shard, sharding_wanted
 from syncattn.training.trackers import require_tracker
 
-__all__ = ["Run", "parameter_groups", "prepare"]
+__all__ = ["Run", "leave_group", "parameter_groups", "prepare"]
 
 # What may change when a run goes on, because no weight depends on it.
 _FREE_SETTINGS = (
@@ -79,6 +80,8 @@ def prepare(
     """
     _require_fit(model, corpus, config)
     require_tracker(config.tracker)
+    # Should this training fail, others may wait in a collective: leaving would wait for them.
+    atexit.unregister(leave_group)
     # Precision is left to autocast: Accelerate's is one for the whole process, and for ever.
     accelerator = Accelerator(mixed_precision="no")
     processes = accelerator.num_processes
@@ -113,6 +116,16 @@ def prepare(
         parameters=[parameter for group in groups for parameter in group["params"]],
         identity=identity,
     )
+
+
+def leave_group() -> None:
+    """Leaves the process group, if there is one.
+
+    A training that ended well has this done at exit: the threads of a group that outlives the
+    interpreter abort the process.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
