@@ -112,7 +112,8 @@ def fit(
     optimizer = torch.optim.AdamW(
         parameter_groups(model, 0.1), lr=rate, betas=(0.9, 0.95), fused=True
     )
-    warm = steps // 20
+    # A trial warms up for as long as the run: a shorter warm-up would forbid rates the run bears.
+    warm = options.steps // 20
     for step in range(steps):
         progress = max(0.0, (step - warm) / max(1, steps - 1 - warm))
         factor = (step + 1) / warm if step < warm else 0.55 + 0.45 * math.cos(math.pi * progress)
@@ -175,7 +176,7 @@ def main() -> None:
     )
     parser.add_argument("--rates", type=float, nargs="+", default=[2e-3, 4e-3, 8e-3, 1.6e-2])
     parser.add_argument("--steps", type=int, default=900)
-    parser.add_argument("--tuning-steps", type=int, default=300)
+    parser.add_argument("--tuning-steps", type=int, default=400)
     parser.add_argument("--hidden-size", type=int, default=80)
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--heads", type=int, default=2)
