@@ -65,6 +65,7 @@ def strength_of(kind, row, column, threshold):
         "relu": lambda x: x.relu() + 1e-3,
         "elu": lambda x: torch.nn.functional.elu(x) + 1,
         "readout": lambda x: (1 + x).relu() ** kind.power,
+        "exponential": torch.exp,
     }
     return named[kind.name](x)
 
@@ -76,6 +77,7 @@ KINDS = [
     Kind("relu", scale=-1.3),
     Kind("elu", scale=2.0),
     *(Kind("readout", scale=0.8, power=p) for p in (1, 2, 4)),
+    Kind("exponential", scale=0.3),
 ]
 
 

@@ -59,8 +59,9 @@ class Kind(NamedTuple):
 
     Attributes:
         name: ``"distance"`` (:math:`\sqrt{e^{-x} - g x}` of the squared distance), or of the
-            scaled product ``"softplus"``, ``"relu"`` (plus 1e-3), ``"elu"`` (plus 1) and
-            ``"readout"`` (:math:`\max(0, 1 + x)^p`).
+            scaled product ``"softplus"``, ``"relu"`` (plus 1e-3), ``"elu"`` (plus 1),
+            ``"readout"`` (:math:`\max(0, 1 + x)^p`) and ``"exponential"`` (of at most 80 either
+            way).
         scale: Factor of the product.
         power: :math:`p`: 1, 2 or 4.
         smoothing: Where the square root rounds off.
@@ -76,7 +77,7 @@ class Kind(NamedTuple):
     join_self: bool = False
 
 
-_KINDS = ("distance", "softplus", "relu", "elu", "readout")
+_KINDS = ("distance", "softplus", "relu", "elu", "readout", "exponential")
 
 
 class Blocks(NamedTuple):

@@ -26,7 +26,7 @@ typedef float vec __attribute__((vector_size(4 * WIDTH), aligned(4)));
 #define FROM(p) (*(const vec *)(p))
 #define UNROLL _Pragma("GCC unroll 16")
 
-enum { DISTANCE, SOFTPLUS, RELU, ELU, READOUT };
+enum { DISTANCE, SOFTPLUS, RELU, ELU, READOUT, EXPONENTIAL };
 
 // One call. Places are positions in the sequence: row i sees the columns whose place is in
 // [first[i], end[i]); own[i] is the row's own place. `list` holds, for each panel of `panel` rows,
@@ -209,6 +209,10 @@ static void strength_of_row(const Call *c, float *x, float g, long size) {
             x[j] = y > 0 ? y + 1.0f : e;
         }
         return;
+    case EXPONENTIAL:
+#pragma omp simd
+        for (long j = 0; j < size; j++) x[j] = exponential(x[j]);
+        return;
     default:
 #pragma omp simd
         for (long j = 0; j < size; j++) {
@@ -260,6 +264,10 @@ static float slope_of_row(const Call *c, const float *x, const float *s, float *
             float w = gradient[j] * (x[j] > 0 ? 1.0f : e);
             gradient[j] = s[j] > 0 ? w : 0.0f;
         }
+        return 0;
+    case EXPONENTIAL:
+#pragma omp simd
+        for (long j = 0; j < size; j++) gradient[j] *= s[j];
         return 0;
     default:
 #pragma omp simd

@@ -9,6 +9,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from syncattn._typing import Float, Tensor
+from syncattn.kernels.bounded_softmax import attend_bounded, is_bounded, pays
 from syncattn.kernels.compiled import run, takes
 from syncattn.kernels.scaled_dot_product import attend, widths
 from syncattn.kernels.score import Score
@@ -196,7 +197,11 @@ def couple_compiled(score: Score, real: Kernel, imaginary: Kernel) -> Tensor:
     # The first row then sees nothing.
     first, seen = (0, score.visibility) if score.less is None else (1, score.less)
     num_harmonics = real.shape[2]
-    score_width, value_width = widths(2 * dim, 2 * num_harmonics * dim, seen, phase.device)
+    tight = 2 * dim, 2 * num_harmonics * dim
+    tensors = (phase, score.query_gate, score.key_gate, real, imaginary)
+    recorded = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    summed = pays(*tight, seen, recorded=recorded)
+    score_width, value_width = tight if summed else widths(*tight, seen, phase.device)
     with torch.no_grad():
         cosine, sine = phase.cos(), phase.sin()
     turn = (
@@ -207,8 +212,9 @@ def couple_compiled(score: Score, real: Kernel, imaginary: Kernel) -> Tensor:
     real, imaginary = (x.expand(*x.shape[:3], dim).contiguous() for x in (real, imaginary))
     query_gate, key_gate = _aligned(score.query_gate), _aligned(score.key_gate)
     operands: Any = _Encode.apply(phase, query_gate, key_gate, real, imaginary, plan)
-    query, key, value = operands
-    mean = _aligned(attend(query, key, value, scale=score.scale, visibility=seen))
+    scaled: Any = {"scale": score.scale, "visibility": seen}
+    summed = summed and is_bounded(*operands, **scaled)
+    mean = _aligned((attend_bounded if summed else attend)(*operands, **scaled))
     out: Any = _Unfold.apply(phase, mean, plan)
     return out
 

@@ -12,6 +12,23 @@ SHORT = 256
 """Longest sequence whose weights the CPU may hold: two products then beat padded columns."""
 
 
+def by_products(
+    query_width: int, value_width: int, visibility: Visibility, device: torch.device
+) -> bool:
+    """Tells whether a short causal call with wide values is faster with its weights in memory.
+
+    Args:
+        query_width: Columns of queries and keys.
+        value_width: Columns of values.
+        visibility: Who sees whom.
+        device: Where they are.
+    """
+    square = visibility.num_queries == visibility.num_keys <= SHORT
+    plain = visibility._replace(is_causal=False).everything and visibility.is_causal
+    wide = value_width > query_width
+    return wide and square and plain and device.type == "cpu"
+
+
 def widths(
     query_width: int, value_width: int, visibility: Visibility, device: torch.device
 ) -> tuple[int, int]:
@@ -26,7 +43,7 @@ def widths(
     Returns:
         The widths of queries and keys, and of values.
     """
-    if _by_products(query_width, value_width, visibility, device):
+    if by_products(query_width, value_width, visibility, device):
         return query_width, value_width
     # The fused backends take one width for all; zero columns change no inner product.
     widest = max(query_width, value_width)
@@ -49,7 +66,7 @@ def attend(
         ``(batch, heads, queries, value_dim)``.
     """
     width, value_width = query.shape[-1], value.shape[-1]
-    if _by_products(width, value_width, visibility, query.device):
+    if by_products(width, value_width, visibility, query.device):
         return _products(query, key, value, scale)
     if value_width > width:
         query, key = (pad(x, (0, value_width - width)) for x in (query, key))
@@ -100,16 +117,6 @@ def _attend(
     some = mask.any(-1, keepdim=True)
     out = scaled_dot_product_attention(query, key, value, attn_mask=mask | ~some, scale=scale)
     return torch.where(some, out, 0.0)
-
-
-def _by_products(
-    query_width: int, value_width: int, visibility: Visibility, device: torch.device
-) -> bool:
-    """Tells whether a short causal call with wide values is faster with its weights in memory."""
-    square = visibility.num_queries == visibility.num_keys <= SHORT
-    plain = visibility._replace(is_causal=False).everything and visibility.is_causal
-    wide = value_width > query_width
-    return wide and square and plain and device.type == "cpu"
 
 
 def _products(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
