@@ -11,10 +11,12 @@ from tests.tolerance import assert_as_exact
 
 pytest.importorskip("triton")
 
+from syncattn.kernels import pairwise_launch_triton as launch
 from syncattn.kernels.pairwise_operator_triton import Kernel, pair_sums
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 HALF = (torch.bfloat16, torch.float16)
+SLOW = pytest.mark.slow
 
 
 def tensors(*shapes, dtype=torch.float32, std=1.0, seed=0):
@@ -246,6 +248,15 @@ def test_distances_in_every_dtype(dim, dtype):
                       spread=spread)  # fmt: skip
 
 
+@pytest.mark.parametrize("pruned", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float32, marks=SLOW)])
+@pytest.mark.parametrize(("dim", "width"), [(80, 96), pytest.param(256, 256, marks=SLOW)])
+def test_distances_of_widths_up_to_256_that_are_no_powers_of_two(dim, width, dtype, pruned):
+    kernel = Kernel("distance", smoothing=0.05, join_self=True, pruned=pruned)
+    compare_distances(kernel, view("causal", 17, 17), dim=dim, width=width, dtype=dtype,
+                      spread=0.06)  # fmt: skip
+
+
 @pytest.mark.parametrize("length", [70, pytest.param(300, marks=pytest.mark.slow)])
 def test_leaves_of_long_sequences_skip_what_cannot_lock(length):
     visibility = Visibility(length, length, is_causal=True)
@@ -361,7 +372,7 @@ def test_what_the_kernels_cannot_do_is_refused():
         pair_sums(x[..., :0], x[..., :0], x, Kernel("softmax"), everyone)
 
 
-def operands_of(kind, mask="both"):
+def operands_of(kind, mask="both", pruned=False):
     visibility = view(mask, 3, 3)
     q, k, v = tensors((1, 1, 3, 2), (1, 1, 3, 2), (1, 1, 3, 2))
     g, c, sink = tensors((1, 1, 3), (1,), (1,), seed=4)
@@ -370,15 +381,25 @@ def operands_of(kind, mask="both"):
         q, k, v, g.detach().abs().requires_grad_() if distance else None,
         c.detach().abs().requires_grad_() if distance else None,
         sink if kind == "softmax" else None, visibility.key_mask, visibility.segment,
-        visibility.is_causal, False, distance, kind, 0.5, 2, 0.0, 1e-3, False,
+        visibility.is_causal, False, distance, kind, 0.5, 2, 0.0, 1e-3, pruned,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "kind", ["distance", *(pytest.param(k, marks=pytest.mark.slow) for k in ("softmax", "elu"))]
+    "kind",
+    [
+        "distance",
+        *(pytest.param(k, marks=pytest.mark.slow) for k in launch.KINDS if k != "distance"),
+    ],
 )
 def test_the_custom_operator_is_well_formed(kind):
     torch.library.opcheck(torch.ops.syncattn.pair_sums.default, operands_of(kind))
+
+
+@pytest.mark.slow
+def test_the_custom_operator_is_well_formed_when_pruned():
+    operands = operands_of("distance", pruned=True)
+    torch.library.opcheck(torch.ops.syncattn.pair_sums.default, operands)
 
 
 def test_gradients_nobody_wants_are_not_computed(monkeypatch):

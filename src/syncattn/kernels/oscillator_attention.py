@@ -10,6 +10,7 @@ from torch.nn.functional import elu, softplus
 from syncattn._masks import Visibility
 from syncattn._typing import Float, Keys, Queries, Tensor
 from syncattn.kernels.native import Kind, fits, pair_gradients, pair_sums
+from syncattn.kernels.registration import Form, register
 from syncattn.kernels.selective_synchronization_tiles import DenseTile, Workspace, dense_tiles
 
 __all__ = ["COUPLING_KINDS", "oscillator_drive", "oscillator_readout"]
@@ -253,25 +254,6 @@ def _backward_fake(
     return found[0], found[1], found[2]
 
 
-_FORWARD = "syncattn::product_sums"
-_BACKWARD = "syncattn::product_sums_backward"
-
-# Not `custom_op`: its kernels import the whole compiler, seconds of it, at their first call.
-torch.library.define(
-    _FORWARD, f"({_ARGUMENTS}) -> (Tensor, Tensor)", tags=torch.Tag.pt2_compliant_tag
-)
-torch.library.define(
-    _BACKWARD,
-    f"(Tensor d_sums, Tensor d_total, bool needs_points, bool needs_value, {_ARGUMENTS})"
-    " -> (Tensor, Tensor, Tensor)",
-    tags=torch.Tag.pt2_compliant_tag,
-)
-torch.library.impl(_FORWARD, "default", _forward)
-torch.library.impl(_BACKWARD, "default", _backward)
-torch.library.register_fake(_FORWARD, _forward_fake)
-torch.library.register_fake(_BACKWARD, _backward_fake)
-
-
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(*inputs[:6])
     ctx.settings = inputs[6:]
@@ -288,4 +270,15 @@ def _differentiate(ctx: Any, d_sums: Tensor, d_total: Tensor) -> tuple[Any, ...]
     return known + (None,) * 7
 
 
-torch.library.register_autograd(_FORWARD, _differentiate, setup_context=_save)
+register(
+    "product_sums",
+    forward=Form(f"({_ARGUMENTS}) -> (Tensor, Tensor)", _forward, _forward_fake),
+    backward=Form(
+        "(Tensor d_sums, Tensor d_total, bool needs_points, bool needs_value, "
+        f"{_ARGUMENTS}) -> (Tensor, Tensor, Tensor)",
+        _backward,
+        _backward_fake,
+    ),
+    save=_save,
+    differentiate=_differentiate,
+)

@@ -17,6 +17,7 @@ from syncattn.kernels.pairwise_launch_triton import (
     row_dots,
 )
 from syncattn.kernels.pairwise_operands_triton import chunks, dense_last, pairs_of, put, take
+from syncattn.kernels.registration import Form, register
 
 __all__ = ["Kernel", "pair_sums"]
 
@@ -118,7 +119,7 @@ def _forward(row: Tensor, column: Tensor, value: Tensor, *rest: Any) -> tuple[Te
         if min(row.numel(), column.numel(), value.numel()) == 0:
             total.fill_(-torch.inf if pairs.kind == "softmax" else 0.0)
             if pairs.sink is not None:
-                total.copy_((pairs.sink * _LOG2E)[:, None].expand(shape))
+                total.copy_((pairs.sink * _LOG2E).unsqueeze(-1).expand(shape))
             return out.zero_(), total
         norms = point_norms(pairs)
         for held, part in chunks(pairs, out):
@@ -162,7 +163,7 @@ def _gradients(
     pairs, entries = pairs_of(*operands)
     factor, last = _weights(pairs.kind, d_out, d_total, out, total)
     if pairs.sink is not None:
-        share = torch.exp2((pairs.sink * _LOG2E)[:, None] - total) * last
+        share = torch.exp2((pairs.sink * _LOG2E).unsqueeze(-1) - total) * last
         found[5] = share.sum((0, 2)).to(sink.dtype)
     if pairs.kind == "softmax":
         pairs = pairs._replace(threshold=total)
@@ -256,26 +257,6 @@ def _backward_fake(
     return _six([row.new_empty(0) if x is None else x.new_empty(x.shape) for x in operands[:6]])
 
 
-_FORWARD = "syncattn::pair_sums"
-_BACKWARD = "syncattn::pair_sums_backward"
-
-# Not `custom_op`: its kernels import the whole compiler, seconds of it, at their first call.
-torch.library.define(
-    _FORWARD, f"({_ARGUMENTS}) -> (Tensor, Tensor)", tags=torch.Tag.pt2_compliant_tag
-)
-torch.library.define(
-    _BACKWARD,
-    "(Tensor d_out, Tensor d_total, Tensor out, Tensor total, bool needs_rows, "
-    f"bool needs_columns, bool needs_value, {_ARGUMENTS}) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-    tags=torch.Tag.pt2_compliant_tag,
-)
-torch.library.impl(_FORWARD, "default", _forward)
-torch.library.impl(_BACKWARD, "default", _backward)
-torch.library.register_fake(_FORWARD, _forward_fake)
-torch.library.register_fake(_BACKWARD, _backward_fake)
-
-
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(*inputs[:8], *output)
     ctx.settings = inputs[8:]
@@ -292,4 +273,16 @@ def _differentiate(ctx: Any, d_out: Tensor, d_total: Tensor) -> tuple[Any, ...]:
     return known + (None,) * 11
 
 
-torch.library.register_autograd(_FORWARD, _differentiate, setup_context=_save)
+register(
+    "pair_sums",
+    forward=Form(f"({_ARGUMENTS}) -> (Tensor, Tensor)", _forward, _forward_fake),
+    backward=Form(
+        "(Tensor d_out, Tensor d_total, Tensor out, Tensor total, bool needs_rows, "
+        f"bool needs_columns, bool needs_value, {_ARGUMENTS}) "
+        "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+        _backward,
+        _backward_fake,
+    ),
+    save=_save,
+    differentiate=_differentiate,
+)

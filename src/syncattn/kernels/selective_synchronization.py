@@ -9,6 +9,7 @@ import torch
 
 from syncattn._masks import Visibility
 from syncattn._typing import Float, Keys, Order, Queries, Tensor, Values
+from syncattn.kernels.registration import Form, register
 from syncattn.kernels.selective_synchronization_engine import (
     Gradients,
     Lock,
@@ -356,25 +357,6 @@ def _backward_fake(
     return gradients[0], gradients[1], gradients[2], gradients[3]
 
 
-_FORWARD = "syncattn::selective_synchronization"
-_BACKWARD = "syncattn::selective_synchronization_backward"
-
-# Not `custom_op`: its kernels import the whole compiler, seconds of it, at their first call.
-torch.library.define(
-    _FORWARD, f"({_ARGUMENTS}) -> (Tensor, Tensor)", tags=torch.Tag.pt2_compliant_tag
-)
-torch.library.define(
-    _BACKWARD,
-    "(Tensor grad_output, Tensor grad_total, Tensor output, Tensor total, bool needs_points, "
-    f"bool needs_value, bool needs_threshold, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor)",
-    tags=torch.Tag.pt2_compliant_tag,
-)
-torch.library.impl(_FORWARD, "default", _forward_eager)
-torch.library.impl(_BACKWARD, "default", _backward_eager)
-torch.library.register_fake(_FORWARD, _forward_fake)
-torch.library.register_fake(_BACKWARD, _backward_fake)
-
-
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(*inputs[:8], *output)
     ctx.settings = inputs[8:]
@@ -395,4 +377,16 @@ def _differentiate(ctx: Any, grad_output: Tensor, grad_total: Tensor) -> tuple[A
     return known + (None,) * 12
 
 
-torch.library.register_autograd(_FORWARD, _differentiate, setup_context=_save)
+register(
+    "selective_synchronization",
+    forward=Form(f"({_ARGUMENTS}) -> (Tensor, Tensor)", _forward_eager, _forward_fake),
+    backward=Form(
+        "(Tensor grad_output, Tensor grad_total, Tensor output, Tensor total, bool needs_points, "
+        f"bool needs_value, bool needs_threshold, {_ARGUMENTS}) "
+        "-> (Tensor, Tensor, Tensor, Tensor)",
+        _backward_eager,
+        _backward_fake,
+    ),
+    save=_save,
+    differentiate=_differentiate,
+)
