@@ -1,11 +1,13 @@
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from syncattn import BackendUnavailableError, explain_backend, functional, kernels
+from syncattn._backends import choose_backend
 from syncattn._masks import Visibility
 from syncattn.kernels import triton_availability as availability
 from syncattn.kernels import triton_requirements, with_triton
@@ -75,6 +77,71 @@ def test_a_failing_device_warns_once(monkeypatch):
     with pytest.warns(RuntimeWarning, match="must compile for cuda; it is too old"):
         assert availability._failure(device) == "it is too old"
     assert availability._failure(device) == "it is too old"
+
+
+def test_auto_takes_another_backend_on_a_device_where_triton_fails(monkeypatch):
+    def broken(name):
+        raise ImportError("no module of that name")
+
+    monkeypatch.setattr(availability, "importlib", SimpleNamespace(import_module=broken))
+    monkeypatch.setattr(availability, "_failures", {})
+    with FakeTensorMode():
+        x = torch.empty(1, 1, 4, 8, device="cuda:0")
+    with pytest.warns(
+        RuntimeWarning,
+        match=r"must compile for cuda:0; importing it raised "
+        r"ImportError: no module of that name\. Install the Triton of this",
+    ):
+        requirements = triton_requirements(x, visibility=EVERYONE)
+    candidates = with_triton({"blockwise": ()}, requirements, x)
+    assert list(candidates) == ["triton", "blockwise"]
+    assert choose_backend("operator", "auto", candidates) == "blockwise"
+    # Said once; asked for by name it is refused with the reason.
+    assert triton_requirements(x, visibility=EVERYONE) == requirements
+    with pytest.raises(BackendUnavailableError, match="no module of that name"):
+        choose_backend("operator", "triton", candidates)
+
+
+def _too_old(*operands, **options):
+    raise RuntimeError("ptxas knows no sm_90a")
+
+
+def _forward_only(x, *operands, **options):
+    out = x * torch.ones_like(x)
+    out.register_hook(_too_old)
+    return out, None
+
+
+@pytest.mark.parametrize("pair_sums", [_too_old, _forward_only])
+def test_small_kernels_tell_of_a_version_that_fails_in_either_pass(pair_sums):
+    operator = SimpleNamespace(Kernel=str, pair_sums=pair_sums)
+    with torch.inference_mode():
+        reason = availability._run(operator, torch.device("cpu"))
+    assert reason == "a small kernel raised RuntimeError: ptxas knows no sm_90a"
+
+
+def test_small_kernels_run_where_triton_works():
+    operator = pytest.importorskip("syncattn.kernels.pairwise_operator_triton")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with torch.no_grad():
+        assert availability._run(operator, device) is None
+
+
+def test_nothing_is_looked_for_while_a_graph_is_captured(monkeypatch):
+    monkeypatch.setattr(availability, "_failures", {})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    reason = "it has not run eagerly in this process yet"
+    assert availability._failure(torch.device("cuda")) == reason
+    assert not availability._failures
+
+
+@pytest.mark.gpu
+def test_a_device_that_works_is_used():
+    x = 0.1 * torch.randn(1, 1, 64, 16, device="cuda")
+    assert unmet(x, visibility=Visibility(64, 64)) == []
+    choice = explain_backend(x, x, coupling_strength=1.0, coupling_decay=1.0)
+    assert choice.backend == "triton"
 
 
 def test_triton_comes_first_on_cuda_and_last_elsewhere():

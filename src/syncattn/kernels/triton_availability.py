@@ -6,6 +6,7 @@ import importlib
 import os
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -28,8 +29,8 @@ _failures: dict[str, str | None] = {}
 def triton_requirements(*tensors: Tensor, visibility: Visibility) -> tuple[Requirement, ...]:
     """Returns what the Triton kernels need for a call.
 
-    The first call on a device runs a tiny kernel there: a version of Triton that cannot compile
-    for it is found out then, and not in the middle of a training.
+    The first call on a device runs tiny kernels there, forward and backward: a version of Triton
+    that cannot compile them is found out then, and not in the middle of a training.
 
     Args:
         *tensors: The points of a call; all on one device.
@@ -70,7 +71,7 @@ def with_triton(
 def _failure(device: torch.device) -> str | None:
     """Returns why a tiny kernel fails on a device; None where it runs."""
     kind = device.type
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or _is_captured():
         # A graph cannot hold the search; what an eager call has found out, it can use.
         return _failures.get(kind, "it has not run eagerly in this process yet")
     if kind in _failures:
@@ -86,18 +87,32 @@ def _failure(device: torch.device) -> str | None:
     return failure
 
 
+def _is_captured() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+
+
 def _try(device: torch.device) -> str | None:
     try:
         operator = importlib.import_module(_OPERATOR)
     except Exception as error:  # A broken installation can fail in any way.
         return f"importing it raised {type(error).__name__}: {error}"
-    if device.type != "cuda":
-        return None
+    return _run(operator, device) if device.type == "cuda" else None
+
+
+def _run(operator: Any, device: torch.device) -> str | None:
+    """Returns why small kernels fail, forward or backward; None where they run."""
     try:
-        x = torch.ones(1, 1, 16, 16, dtype=torch.bfloat16, device=device)
-        kernel = operator.Kernel("softmax")
-        operator.pair_sums(x, x, x, kernel, Visibility(16, 16))
-        torch.cuda.synchronize(device)
+        # The caller may want no gradients now and ask for them later.
+        with torch.inference_mode(False), torch.enable_grad():
+            x = torch.ones(1, 1, 16, 16, dtype=torch.bfloat16, device=device, requires_grad=True)
+            ones = torch.ones(1, 1, 16, device=device)
+            out, _ = operator.pair_sums(
+                x, x, x, operator.Kernel("distance"), Visibility(16, 16), threshold=ones,
+                stretch=ones[0, 0, :1],
+            )  # fmt: skip
+            torch.autograd.grad(out.sum(), x)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
     except Exception as error:  # Compilers and drivers raise what they like.
         return f"a small kernel raised {type(error).__name__}: {str(error)[:200]}"
     return None
