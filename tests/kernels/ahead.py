@@ -92,8 +92,9 @@ KERNELS = ("row_products", "pair_forward", "pair_row_gradients", "pair_column_gr
 
 
 def lines_of(
-    kind, dtype, dim, width, *, is_causal=True, padded=False, pruned=False, forward_only=False
-):
+    kind, dtype, dim, width, *, value_dtype=None, is_causal=True, padded=False, pruned=False,
+    forward_only=False,
+):  # fmt: skip
     """Returns what the kernels of one call, forward and backward, need of the device."""
     lines = []
     kept = {name: getattr(launch, name) for name in KERNELS}
@@ -101,7 +102,7 @@ def lines_of(
         setattr(launch, name, Recorder(kernel, lines))
     try:
         row, column = (torch.ones(1, 2, 256, dim, dtype=dtype, requires_grad=True) for _ in "ab")
-        value = torch.ones(1, 2, 256, width, dtype=dtype, requires_grad=True)
+        value = torch.ones(1, 2, 256, width, dtype=value_dtype or dtype, requires_grad=True)
         mask = torch.ones(1, 256, dtype=torch.bool) if padded else None
         distance = kind == "distance"
         out, _ = pair_sums(
@@ -121,7 +122,10 @@ def lines_of(
 def main():
     kind, dtype, dim, width, *flags = sys.argv[1:]
     options = {flag: True for flag in flags}
-    for line in lines_of(kind, getattr(torch, dtype), int(dim), int(width), **options):
+    # As in "float32/bfloat16", where values are narrower than points.
+    types = [getattr(torch, name) for name in dtype.split("/")]
+    options["value_dtype"] = types[-1]
+    for line in lines_of(kind, types[0], int(dim), int(width), **options):
         print(json.dumps(line))
 
 

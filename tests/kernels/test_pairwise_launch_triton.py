@@ -60,6 +60,10 @@ CASES = [
     ("softplus", "bfloat16", "64", "8"),
     ("readout", "float32", "8", "64"),
     ("elu", "float16", "80", "8"),
+    # As oscillator attention calls them: narrow keys with float32 anchors, and the other way round.
+    ("softplus", "bfloat16/float32", "64", "8"),
+    ("readout", "float32/bfloat16", "8", "64"),
+    ("readout", "float32/bfloat16", "8", "128", "padded"),
 ]
 
 

@@ -85,7 +85,7 @@ def flexible(x, value, g, decay, *, compiled=False):
         log = 0.5 * torch.log(torch.where(q > 0, q, 1.0))
         return torch.where((q > 0) & (j <= i), log, -torch.inf)
 
-    attend = torch.compile(flex_attention) if compiled else flex_attention
+    attend = torch.compile(flex_attention, dynamic=False) if compiled else flex_attention
     return attend(x, x, value, score_mod=log_strength, scale=1.0)
 
 
@@ -113,9 +113,12 @@ def test_flex_attention_computes_the_same_without_a_line_in_common():
 
 
 @pytest.mark.gpu
+# Its compiler counsels TF32, which would be less exact than what is compared.
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dtype", DTYPES[:2])
 @pytest.mark.parametrize("length", [1024, 4096])
-def test_flex_attention_agrees_at_length(length, dtype):
+def test_compiled_flex_attention_agrees_at_length(length, dtype):
+    torch.compiler.reset()
     operands = locking(length, heads=4, dim=64, dtype=dtype)
     limit = 1e-3 if dtype == torch.float32 else 3e-2
     want = flexible(*operands, compiled=True)
