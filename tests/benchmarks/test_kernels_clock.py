@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 
 from syncattn.benchmarks import kernels_clock
@@ -20,6 +21,20 @@ def test_the_shortest_time_is_kept(monkeypatch):
     seconds = iter([1.0, 5.0, 3.0, 4.0])
     monkeypatch.setattr(kernels_clock, "_seconds", lambda call, device: next(seconds))
     assert shortest_times({"a": lambda: None}, CPU, 3) == {"a": 3.0}
+
+
+@pytest.mark.parametrize(("seconds", "counts"), [(1e-3, [1, 10]), (1e-6, [1, 50]), (0.02, [1])])
+def test_short_calls_on_a_device_are_timed_in_a_row(monkeypatch, seconds, counts):
+    seen = []
+
+    def timed(call, device, count):
+        seen.append(count)
+        return seconds / count
+
+    monkeypatch.setattr(kernels_clock, "_device_seconds", timed)
+    found = kernels_clock._seconds(lambda: None, torch.device("cuda"))
+    assert seen == counts
+    assert found == seconds / counts[-1]
 
 
 def test_memory_is_what_a_call_raises():

@@ -17,8 +17,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from syncattn import _validation as check
 from syncattn.analysis.plots import save_figure
-from syncattn.benchmarks.environment import environment
-from syncattn.benchmarks.kernels_cases import OPERATORS, Problem, Size, problem
+from syncattn.benchmarks.environment import device_description, environment
+from syncattn.benchmarks.kernels_cases import OPERATORS, problem
 from syncattn.benchmarks.kernels_clock import (
     Machine,
     measure_machine,
@@ -26,6 +26,7 @@ from syncattn.benchmarks.kernels_clock import (
     shortest_times,
 )
 from syncattn.benchmarks.kernels_figure import kernels_figure
+from syncattn.benchmarks.kernels_problem import Problem, Size, normal
 from syncattn.benchmarks.kernels_report import Row, exponents, table
 from syncattn.benchmarks.passes import compiled_passes
 
@@ -39,7 +40,8 @@ class KernelsConfig:
     """Which operators are timed, at which sizes, and where."""
 
     operators: tuple[str, ...] = ()
-    """softmax, selective, selective-sparse, oscillator, kuramoto, frustrated; all when left out."""
+    """softmax, selective, selective-sparse, selective-window, selective-repeats, oscillator,
+    kuramoto, frustrated; all when left out."""
 
     lengths: tuple[int, ...] = ()
     """Tokens, ascending; 512 to 2048 on a CPU and 4096 to 32768 on CUDA when left out."""
@@ -57,7 +59,8 @@ class KernelsConfig:
     """Whether the future is hidden."""
 
     live: float = 0.05
-    """Share of blocks that can lock in selective-sparse, about: a power of one half."""
+    """Share of blocks that can lock in selective-sparse, about: a power of one half. In
+    selective-window that of pairs."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the operands; bfloat16 on CUDA and float32 on a CPU when auto."""
@@ -78,6 +81,10 @@ class KernelsConfig:
 def run_kernels(config: KernelsConfig) -> list[Path]:
     """Times the operators and writes a record, a table and a figure.
 
+    The record and the table are written after every operator: what stops the run costs no figure
+    that it had. How long the next length will take is told from the last one, the part that grows
+    apart from what every length pays, such as a compiler.
+
     Args:
         config: What to time.
 
@@ -93,7 +100,7 @@ def run_kernels(config: KernelsConfig) -> list[Path]:
     config.output.mkdir(parents=True, exist_ok=True)
     machine = measure_machine(device, dtype)
     rows: list[Row] = []
-    costs: dict[str, tuple[int, float]] = {}
+    costs: dict[str, tuple[int, float, float]] = {}
     for length in lengths:
         size = Size(
             config.batch, config.heads, length, config.head_dim, dtype, device, config.is_causal,
@@ -101,15 +108,32 @@ def run_kernels(config: KernelsConfig) -> list[Path]:
         )  # fmt: skip
         for name in config.operators or OPERATORS:
             left = config.seconds - (time.perf_counter() - started)
-            last, cost = costs.get(name, (length, 0.0))
-            if left < cost * (length / last) ** 2:
-                reason = f"{left:.0f} s were left, and {last} tokens took {cost:.0f} s."
+            last, once, growing = costs.get(name, (length, 0.0, 0.0))
+            if left < once + growing * (length / last) ** 2:
+                took = once + growing
+                reason = f"{left:.0f} s were left, and {last} tokens took {took:.0f} s."
                 rows.append(Row(name, "all", length, config.head_dim, refused=reason))
                 continue
             begun = time.perf_counter()
-            rows += _measured(name, size, machine, config.repeats)
-            costs[name] = (length, time.perf_counter() - begun)
-    return _write(config, device, machine, rows, time.perf_counter() - started)
+            found = _measured(name, size, machine, config.repeats)
+            took, growing = time.perf_counter() - begun, _growing(found, config.repeats)
+            costs[name] = (length, max(0.0, took - growing), growing)
+            rows += found
+            _write(config, device, machine, rows, time.perf_counter() - started)
+    figure = kernels_figure(rows, title=f"{machine.dtype} on {device_description(device)}")
+    written = _write(config, device, machine, rows, time.perf_counter() - started)
+    return written + save_figure(figure, config.output / "kernels")
+
+
+def _growing(rows: list[Row], repeats: int) -> float:
+    """Returns about how long the calls of a measurement took once nothing was to be prepared."""
+    times = [
+        seconds
+        for row in rows
+        for seconds in (row.forward_seconds, row.both_seconds, row.both_seconds)
+        if seconds is not None
+    ]
+    return (repeats + 1) * sum(times)
 
 
 def _chosen(config: KernelsConfig) -> tuple[torch.device, torch.dtype, list[int]]:
@@ -147,12 +171,11 @@ def _measured(name: str, size: Size, machine: Machine, repeats: int) -> list[Row
         return rows
     leaves = list(case.leaves)
     # Softmax of as many multiply-adds runs in turn with the others, under a name that none has.
-    equal = _softmax(size, case)
+    equal = _softmax(case)
     forwards = _with_passes(name, size, {n: _forward(c) for n, c in case.calls.items()})
     both = _with_passes(name, size, {n: _both(c, leaves) for n, c in case.calls.items()})
     backends = list(forwards)
-    if equal is not None:
-        forwards["="], both["="] = _forward(equal[0]), _both(*equal)
+    forwards["="], both["="] = _forward(equal[0]), _both(*equal)
     forward = shortest_times(forwards, size.device, repeats)
     training = shortest_times(both, size.device, repeats)
     for backend in backends:
@@ -167,8 +190,8 @@ def _measured(name: str, size: Size, machine: Machine, repeats: int) -> list[Row
                 both_seconds=training[backend],
                 peak_bytes=peak_bytes(both[backend], size.device),
                 equal_width=work.equal_width,
-                equal_forward_seconds=forward.get("="),
-                equal_both_seconds=training.get("="),
+                equal_forward_seconds=forward["="],
+                equal_both_seconds=training["="],
                 compute_floor_seconds=2 * work.multiply_adds / machine.matrix_rate,
                 memory_floor_seconds=work.bytes / machine.copy_bandwidth,
                 note=case.note,
@@ -177,17 +200,11 @@ def _measured(name: str, size: Size, machine: Machine, repeats: int) -> list[Row
     return rows
 
 
-def _softmax(size: Size, case: Problem) -> tuple[Callable[[], Tensor], list[Tensor]] | None:
+def _softmax(case: Problem) -> tuple[Callable[[], Tensor], list[Tensor]]:
     """Returns SDPA of the width at which it has as many multiply-adds, and its operands."""
-    if case.work.equal_width is None:
-        return None
     # Fused kernels want multiples of 8.
-    width = 8 * -(-case.work.equal_width // 8)
-    shape = (size.batch, size.heads, size.length, width)
-    leaves = [
-        torch.randn(shape, device=size.device).to(size.dtype).requires_grad_() for _ in range(3)
-    ]
-    query, key, value = leaves
+    size, width = case.size, 8 * -(-case.work.equal_width // 8)
+    query, key, value = leaves = [normal(size, width) for _ in range(3)]
     return lambda: scaled_dot_product_attention(query, key, value, is_causal=size.is_causal), leaves
 
 
@@ -206,7 +223,7 @@ def _with_passes(name: str, size: Size, runs: dict[str, Run]) -> dict[str, Run]:
 
         return switched
 
-    mine = ("blockwise", "pruned", "sdpa")
+    mine = ("blockwise", "pruned", "window", "band", "sdpa")
     return runs | {f"{n}, compiled": passed(run) for n, run in runs.items() if n in mine}
 
 
@@ -237,12 +254,11 @@ def _write(
         "command": shlex.join(sys.argv),
         "config": asdict(config) | {"output": str(config.output)},
         "machine": machine._asdict(),
-        "rows": [row._asdict() for row in rows],
+        "rows": [row.record() for row in rows],
         "exponents": exponents(rows),
         "wall_seconds": seconds,
     } | environment(device)
     written = [config.output / "kernels.json", config.output / "kernels.md"]
     written[0].write_text(json.dumps(record, indent=1), encoding="utf-8")
     written[1].write_text(table(rows, machine, record["device"]), encoding="utf-8")
-    figure = kernels_figure(rows, title=f"{machine.dtype} on {record['device']}")
-    return written + save_figure(figure, config.output / "kernels")
+    return written

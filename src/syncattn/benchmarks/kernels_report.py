@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from syncattn.benchmarks.kernels_clock import Machine
 
@@ -54,6 +54,25 @@ class Row(NamedTuple):
         if self.forward_seconds is None or not known:
             return None
         return self.forward_seconds / max(known)
+
+    @property
+    def matrix_share(self) -> float | None:
+        """The share of the machine's matrix rate that the forward products reach."""
+        return _over(self.compute_floor_seconds, self.forward_seconds)
+
+    @property
+    def copy_share(self) -> float | None:
+        """The share of the machine's copy bandwidth at which operands and output are moved."""
+        return _over(self.memory_floor_seconds, self.forward_seconds)
+
+    def record(self) -> dict[str, Any]:
+        """Returns the fields and what follows from them, for JSON."""
+        derived = ("matrix_share", "copy_share", "over_floor")
+        return self._asdict() | {name: getattr(self, name) for name in derived}
+
+
+def _over(x: float | None, y: float | None) -> float | None:
+    return None if x is None or y is None else x / y
 
 
 def exponents(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
@@ -140,8 +159,8 @@ def _line(row: Row) -> str:
         _number(row.peak_bytes, 1e-6),
         _ratio(forward, row.equal_forward_seconds),
         _ratio(both, row.equal_both_seconds),
-        _share(row.compute_floor_seconds, forward),
-        _share(row.memory_floor_seconds, forward),
+        _share(row.matrix_share),
+        _share(row.copy_share),
         _ratio(row.over_floor, 1.0),
     )
     return "| " + " | ".join(cells) + " |"
@@ -152,8 +171,9 @@ def _number(x: float | None, scale: float) -> str:
 
 
 def _ratio(x: float | None, y: float | None) -> str:
-    return "-" if x is None or y is None else f"{x / y:.2f}"
+    ratio = _over(x, y)
+    return "-" if ratio is None else f"{ratio:.2f}"
 
 
-def _share(x: float | None, y: float | None) -> str:
-    return "-" if x is None or y is None else f"{x / y:.1%}"
+def _share(x: float | None) -> str:
+    return "-" if x is None else f"{x:.1%}"
