@@ -3,6 +3,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+import torch
 
 from syncattn.analysis.observation import observe
 from syncattn.analysis.report import (
@@ -10,10 +11,12 @@ from syncattn.analysis.report import (
     Model,
     Report,
     Section,
-    Table,
     printable,
     render_report,
 )
+from syncattn.analysis.text_table import TextTable
+from syncattn.benchmarks.compare import CompareConfig
+from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM
 from tests.benchmarks.finished_run import model
 
 NASTY = (
@@ -53,7 +56,7 @@ def outline(page):
 def report(text=b"near and far", name="selective", **changes):
     seen = observe(model("selective"), text)
     section = Section(
-        title=name, tables=[Table("a table", ["row", "value"], [[name, "1"]], name)],
+        title=name, tables=[TextTable("a table", ["row", "value"], [[name, "1"]], name)],
         statements=[name], notes=[name], facts=[(name, name)],
         models=[Model(name, name, seen, name)],
         curves={name: [{"tokens": 1, "valid_bits_per_byte": 2.0}]},
@@ -141,3 +144,20 @@ def test_an_empty_report_is_a_page_too():
 )
 def test_printable(text, shown):
     assert printable(text) == shown
+
+
+def test_five_models_of_the_demo_s_size_stay_below_eight_megabytes():
+    text = (b"def near(a, b):\n    return near(b, a)\n" * 4)[:128]
+    demo = CompareConfig()
+    models = []
+    for mechanism in demo.mechanisms:
+        torch.manual_seed(0)
+        shape = SyncAttnConfig(
+            mechanism=mechanism, hidden_size=demo.hidden_size, num_hidden_layers=demo.num_layers,
+            num_attention_heads=demo.num_heads, max_position_embeddings=demo.context_length,
+        )  # fmt: skip
+        models.append(Model(mechanism, "", observe(SyncAttnForCausalLM(shape), text)))
+    page = render_report(Report("demo", [Section("demo", models=models)]))
+    assert len(page.encode()) < 8e6
+    # Nothing was left out for it: every head of every layer is there.
+    assert "To keep the page small" not in page

@@ -16,7 +16,7 @@ def test_seeds_make_a_band_and_the_numbers_stand_in_a_table():
     assert found.legend[0][0] == "softmax: 2.500 ± 0.707"
     assert found.legend[1][0] == "mine: 3.000, one seed diverged"
     assert "band" in found.picture
-    assert found.table.rows == [["10", "3.500 ± 0.707", "3.000"], ["20", "2.500 ± 0.707", "–"]]
+    assert found.table.lines == [["10", "3.500 ± 0.707", "3.000"], ["20", "2.500 ± 0.707", "–"]]
     assert "standard deviation" in found.caption
 
 
@@ -37,7 +37,7 @@ def test_order_by_depth_spans_the_heads():
     first[0, 0] = torch.nan
     found = order_chart({"mine": observation([first, second]), "softmax": observation([None])})
     assert found.legend == [("mine", colour_numbers(["mine", "softmax"])["mine"])]
-    assert found.table.rows == [
+    assert found.table.lines == [
         ["mine", "1", "0.250", "0.250", "0.250"],
         ["mine", "2", "0.750", "0.500", "1.000"],
     ]

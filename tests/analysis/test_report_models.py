@@ -61,10 +61,10 @@ def test_a_head_that_never_settles_has_notes_and_no_picture():
 
 def test_the_table_has_a_row_per_layer(shown):
     table = measure_table(shown)
-    assert [row[0] for row in table.rows] == ["layer 1", "layer 2"]
-    assert all(len(row) == len(table.headings) for row in table.rows)
+    assert [row[0] for row in table.lines] == ["layer 1", "layer 2"]
+    assert all(len(row) == len(table.headings) for row in table.lines)
     assert ("locked fraction" in table.headings) == (shown.name != "softmax")
-    low, high = (float(x) for x in table.rows[0][-2].split("(")[1].strip(")").split(" to "))
+    low, high = (float(x) for x in table.lines[0][-2].split("(")[1].strip(")").split(" to "))
     assert 0 < low <= high <= 1
 
 

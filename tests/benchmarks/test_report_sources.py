@@ -26,7 +26,7 @@ def test_a_comparison_has_table_curves_models_and_what_they_say(run):
     section = source.observed(TEXT)
     assert [model.name for model in section.models] == ["softmax", "selective"]
     assert section.models[0].details.startswith("Seed 0, the best of 2 on validation.")
-    assert [row[0] for row in section.tables[0].rows] == ["softmax", "selective"]
+    assert [row[0] for row in section.tables[0].lines] == ["softmax", "selective"]
     assert len(section.curves["softmax"]) == 6
     assert section.notes == []
     first, second = section.statements
@@ -104,7 +104,7 @@ def test_one_training_and_a_saved_model(tmp_path):
     section = read_source(folder).observed(TEXT)
     assert section.notes == ["metrics.jsonl, line 4, is passed over: no JSON object."]
     assert section.tables[0].headings[:3] == ["training", "step", "tokens"]
-    assert section.tables[0].rows[0][2] == "300"
+    assert section.tables[0].lines[0][2] == "300"
     assert len(section.curves["mine"]) == 3
     assert [model.name for model in section.models] == ["mine"]
     model = read_source(folder / "model").observed(TEXT)
@@ -115,7 +115,7 @@ def test_a_grid_has_its_own_tables(tmp_path):
     for seed in (0, 1):
         append_record(tmp_path / "records.jsonl", benchmark_small.record(seed=seed))
     section = read_source(tmp_path).observed(TEXT)
-    assert section.tables[0].caption.startswith("copy: copying")
+    assert section.tables[0].title.startswith("copy: copying")
     assert "arm" in section.tables[0].headings
     assert "No trained model is kept" in section.notes[0]
 

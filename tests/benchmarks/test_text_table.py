@@ -3,7 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from syncattn.benchmarks.text_table import TextTable, pipes, print_text_table, text_grid
+from syncattn.analysis.text_table import TextTable
+from syncattn.benchmarks.text_table import print_text_table, text_grid
 
 TABLE = TextTable("a [title]", ("name", "of many words", "n"), [("x|y", "1.5", "12,345")], "[note]")
 
@@ -13,20 +14,6 @@ def printed(show) -> list[str]:
     with console.capture() as capture:
         show(console)
     return [line.strip() for line in capture.get().splitlines()]
-
-
-def test_markdown_is_heading_table_and_note():
-    assert TABLE.markdown() == (
-        "### a [title]\n\n"
-        "| name | of many words | n |\n"
-        "| --- | ---: | ---: |\n"
-        "| x\\|y | 1.5 | 12,345 |\n\n"
-        "[note]\n"
-    )
-
-
-def test_a_table_without_rows_has_its_headings():
-    assert pipes(("a", "b"), []) == "| a | b |\n| --- | ---: |"
 
 
 @pytest.mark.parametrize("width", [20, 60])

@@ -188,6 +188,27 @@ def test_it_prints_without_its_buttons(page, url):
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 
+def test_paper_is_light_whatever_the_screen_and_nothing_hangs_over_its_edge(new_page, url):
+    # A4 less its margins, in pixels of CSS.
+    paper, inks = {"width": 680, "height": 1000}, []
+    for scheme in ("light", "dark"):
+        page = ready(new_page(color_scheme=scheme, viewport=paper), url)
+        canvas = figure(page, "matrix", "selective").locator(".field canvas")
+        dots = figure(page, "film", "kuramoto").locator(".large")
+        seen = [c.evaluate("c => c.toDataURL()") for c in (canvas, dots)]
+        page.emulate_media(media="print", color_scheme=scheme)
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert ground == "rgb(255, 255, 255)"
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        inks.append([c.evaluate("c => c.toDataURL()") for c in (canvas, dots)])
+        assert canvas.is_visible() and dots.is_visible() and inked(canvas) > 10
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        page.emulate_media(media="screen", color_scheme=scheme)
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert [c.evaluate("c => c.toDataURL()") for c in (canvas, dots)] == seen
+    assert inks[0] == inks[1]
+
+
 def test_the_first_key_leads_past_the_contents(page, url):
     ready(page, url)
     page.keyboard.press("Tab")

@@ -19,14 +19,14 @@ from syncattn.analysis.report_charts import swatch
 from syncattn.analysis.report_curves import Charted, learning_chart, order_chart
 from syncattn.analysis.report_models import (
     Model,
-    Table,
     measure_table,
     model_panels,
     model_view,
 )
 from syncattn.analysis.report_payload import token_labels
+from syncattn.analysis.text_table import TextTable
 
-__all__ = ["JudgedClaim", "Model", "Report", "Section", "Table", "printable", "render_report"]
+__all__ = ["JudgedClaim", "Model", "Report", "Section", "printable", "render_report"]
 
 CELLS = 1_500_000
 """Most attention weights that a report packs, about 4 MB; shared among its models."""
@@ -77,7 +77,7 @@ class Section:
 
     title: str
     facts: Sequence[tuple[str, str]] = ()
-    tables: Sequence[Table] = ()
+    tables: Sequence[TextTable] = ()
     statements: Sequence[str] = ()
     curves: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict[str, Any])
     curve_value: str = "valid_bits_per_byte"

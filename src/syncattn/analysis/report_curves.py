@@ -12,8 +12,8 @@ from markupsafe import Markup
 from syncattn.analysis.curves import CurveSummary, summarize_curves
 from syncattn.analysis.observation import Observation
 from syncattn.analysis.report_charts import Frame, Line, chart
-from syncattn.analysis.report_models import Table
 from syncattn.analysis.style import colours
+from syncattn.analysis.text_table import TextTable
 
 __all__ = ["Charted", "colour_numbers", "learning_chart", "order_chart"]
 
@@ -25,7 +25,7 @@ class Charted(NamedTuple):
     caption: str
     picture: Markup
     legend: list[tuple[str, int]]
-    table: Table
+    table: TextTable
 
 
 def colour_numbers(names: Sequence[str]) -> dict[str, int]:
@@ -119,7 +119,9 @@ def order_chart(observations: Mapping[str, Observation]) -> Charted | None:
         "mechanisms; see each model below.",
         picture,
         legend,
-        Table("Order parameter by layer", ["model", "layer", "mean", "lowest", "highest"], rows),
+        TextTable(
+            "Order parameter by layer", ["model", "layer", "mean", "lowest", "highest"], rows
+        ),
     )
 
 
@@ -144,13 +146,13 @@ def _end(summary: CurveSummary) -> str:
     return f"{summary.mean[-1]:.3f}{spread}{stopped}"
 
 
-def _learning_table(summaries: Mapping[str, CurveSummary], label: str) -> Table:
+def _learning_table(summaries: Mapping[str, CurveSummary], label: str) -> TextTable:
     places = sorted({t for s in summaries.values() for t in s.tokens.tolist()})
     rows = [
         [f"{tokens:,.0f}", *(_at(summary, tokens) for summary in summaries.values())]
         for tokens in places
     ]
-    return Table(f"{label.capitalize()} by training tokens", ["tokens", *summaries], rows)
+    return TextTable(f"{label.capitalize()} by training tokens", ["tokens", *summaries], rows)
 
 
 def _at(summary: CurveSummary, tokens: float) -> str:

@@ -19,9 +19,10 @@ from syncattn.analysis.observation import Observation
 from syncattn.analysis.report_charts import TURN, Frame, Line, chart
 from syncattn.analysis.report_payload import chosen, matrix_payload, phase_payload
 from syncattn.analysis.synchrony import SynchronyDiagnostics
+from syncattn.analysis.text_table import TextTable
 from syncattn.functional.oscillator_diagnostics import SettlingDiagnostics
 
-__all__ = ["Model", "Panel", "Panels", "Table", "measure_table", "model_panels", "model_view"]
+__all__ = ["Model", "Panel", "Panels", "measure_table", "model_panels", "model_view"]
 
 _Layer = TypeVar("_Layer")
 
@@ -30,23 +31,6 @@ _MOST_COORDINATES = 64
 # Colours of the lines by delay, and the quantiles that tell how drives spread.
 _TINTS = (1, 2, 3, 4)
 _DECILES = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the report.
-
-    Attributes:
-        caption: Above it.
-        headings: One per column.
-        rows: Cells; the first names its row.
-        note: Below it.
-    """
-
-    caption: str
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,7 +109,7 @@ def model_view(model: Model, *, budget: int) -> dict[str, Any]:
     }
 
 
-def measure_table(model: Model) -> Table:
+def measure_table(model: Model) -> TextTable:
     """Returns every measure of a model by layer: the mean over heads, and the range.
 
     Args:
@@ -138,7 +122,7 @@ def measure_table(model: Model) -> Table:
         [f"layer {n + 1}", *(_range(m[name]) for name in names), _diversity(layer.weights)]
         for n, (m, layer) in enumerate(zip(measures, seen.layers, strict=True))
     ]
-    return Table(
+    return TextTable(
         f"What the heads of {model.name} do with the text",
         ["layer", *(MEASURES[name] for name in names), "head diversity (nats)"],
         rows,

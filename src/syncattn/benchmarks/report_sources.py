@@ -10,7 +10,8 @@ from typing import Any
 
 from syncattn.analysis.observation import observe
 from syncattn.analysis.report import JudgedClaim, Section
-from syncattn.analysis.report_models import Model, Table
+from syncattn.analysis.report_models import Model
+from syncattn.analysis.text_table import TextTable
 from syncattn.benchmarks.arms import ARMS, count_parameters
 from syncattn.benchmarks.claims import Unchecked, judge, known_claims
 from syncattn.benchmarks.records import BITS_PER_BYTE, Record, read_records
@@ -193,7 +194,7 @@ def _training_source(path: Path) -> Source:
         source.notes.append("No trained model is in model/, so no matrices are drawn.")
     last = points[-1] if points else {}
     names = [name for name, value in last.items() if isinstance(value, int | float)]
-    table = Table(
+    table = TextTable(
         "The last point of the training",
         ["training", *(name.replace("_", " ") for name in names)],
         [[path.name, *(f"{last[name]:,.6g}" for name in names)]],
@@ -221,11 +222,10 @@ def _model(folder: Path, name: str, details: str, text: bytes) -> Model:
     return Model(name, legend, observe(model, read), f"{details} {size}".strip())
 
 
-def _tables(summary: Sequence[SummaryRow], records: Sequence[Record]) -> list[Table]:
+def _tables(summary: Sequence[SummaryRow], records: Sequence[Record]) -> list[TextTable]:
     # A comparison's own table tells more; the benchmark's tables belong to its tasks.
     tasks = [record for record in records if record.task != "compare"]
-    texts = [*text_tables(summary), *map(score_text_table, score_tables(tasks))]
-    return [Table(text.title, text.headings, text.lines, text.note) for text in texts]
+    return [*text_tables(summary), *map(score_text_table, score_tables(tasks))]
 
 
 def _statements(rows: Sequence[SummaryRow]) -> list[str]:

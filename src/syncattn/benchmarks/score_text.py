@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from syncattn.analysis.text_table import TextTable, pipes
 from syncattn.benchmarks.scores import Change, Interval, ScoreRow, ScoreTable
 from syncattn.benchmarks.tables import spread
 from syncattn.benchmarks.tasks import higher_is_better
-from syncattn.benchmarks.text_table import TextTable, pipes, print_text_table
+from syncattn.benchmarks.text_table import print_text_table
 
 __all__ = [
     "change_tables",

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from syncattn.analysis.text_table import TextTable
 from syncattn.benchmarks.records import Record
-from syncattn.benchmarks.text_table import TextTable, print_text_table
+from syncattn.benchmarks.text_table import print_text_table
 
 __all__ = [
     "Statistic",

@@ -1,48 +1,17 @@
-"""A table of text, written as Markdown or printed in the terminal."""
+"""A table of text, printed in the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-__all__ = ["TextTable", "pipes", "print_text_table", "text_grid"]
+from syncattn.analysis.text_table import TextTable
 
-
-class TextTable(NamedTuple):
-    """What a table says, whatever shows it.
-
-    Attributes:
-        title: Above it.
-        headings: One per column.
-        lines: Cells, row by row; the first names its row.
-        note: Below it.
-    """
-
-    title: str
-    headings: Sequence[str]
-    lines: Sequence[Sequence[str]]
-    note: str
-
-    def markdown(self) -> str:
-        """Returns heading, table and note as Markdown."""
-        return f"### {self.title}\n\n{pipes(self.headings, self.lines)}\n\n{self.note}\n"
-
-
-def pipes(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Returns a table of Markdown, its numbers to the right; a pipe in a cell is escaped.
-
-    Args:
-        headings: One per column; the first column is of names.
-        lines: Cells, row by row.
-    """
-    rule = ("---", *("---:",) * (len(headings) - 1))
-    escaped = ([cell.replace("|", "\\|") for cell in line] for line in (headings, rule, *lines))
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+__all__ = ["print_text_table", "text_grid"]
 
 
 def text_grid(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
