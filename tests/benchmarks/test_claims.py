@@ -116,6 +116,25 @@ def test_copying_and_language_follow_the_scores():
     assert found.figure.startswith("-0.10 [-0.10, -0.10] bits against softmax, 2 seeds")
 
 
+@pytest.mark.parametrize(
+    ("extent", "scale", "expected"),
+    [
+        ("part", "laptop", "seeds, on a part, at laptop size"),
+        ("sample", "full", "seeds, on a sample, at full size"),
+        ("whole", "full", "seeds, at full size"),
+        ("whole", None, "seeds"),
+    ],
+)
+def test_a_figure_tells_its_data_and_its_scale(extent, scale, expected):
+    data = {"name": "enwik8", "sha256": "ab" * 32, "whole": extent == "whole", "extent": extent}
+    made = [
+        record(task="enwik8-char", arm=arm, seed=seed, test_score=2.3, metric="bits per byte",
+               data=data, recipe={"steps": 9} | ({"scale": scale} if scale else {}))
+        for arm in ("softmax", "frustrated") for seed in (0, 1)
+    ]  # fmt: skip
+    assert verdict("frustrated-language", made).figure.endswith(expected)
+
+
 def test_a_claim_nobody_can_judge_needs_a_reason():
     with pytest.raises(ValueError, match="Add `why_not`"):
         register_claim(Claim("x", "", "", ""))

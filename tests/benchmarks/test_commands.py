@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 
 import pytest
 
@@ -10,7 +11,11 @@ from syncattn.benchmarks.commands import (
     RunConfig,
     run_benchmark,
 )
+from syncattn.benchmarks.records import read_records
+from syncattn.data import corpora
+from syncattn.data.download import RemoteFile
 from tests.benchmarks.benchmark_small import records_of
+from tests.data.serving import serving
 
 
 def do(action):
@@ -43,6 +48,51 @@ def test_run_writes_records_tables_and_a_picture_and_goes_on(tmp_path, capsys):
     assert do(config) == 0
     assert records_of(tmp_path).read_text() == before
     assert "steps" in before and '"steps": 2' in before
+
+
+@pytest.mark.parametrize("fault", ["broken off", "another checksum", "full"])
+def test_a_download_that_fails_stops_nothing_and_is_told_at_the_end(
+    fault, tmp_path, monkeypatch, capsys
+):
+    content = b"markup " * 400
+    with serving({"enwik8.zip": content}) as (handler, address):
+        remote = RemoteFile(
+            f"{address}enwik8.zip",
+            "0" * 64 if fault == "another checksum" else hashlib.sha256(content).hexdigest(),
+            2**62 if fault == "full" else None,
+        )
+        monkeypatch.setattr(corpora, "ENWIK8", remote)
+        handler.breaks_after = 100 if fault == "broken off" else None
+        config = RunConfig(
+            tasks=("enwik8-char", "copy"), arms=("softmax",), scale="smoke", steps=2, workers=1,
+            download=True, cache=tmp_path / "cache", output=tmp_path / "run",
+        )  # fmt: skip
+        assert do(config) == 1
+    assert [r.task for r in read_records(records_of(tmp_path / "run"))[0]] == ["copy"]
+    end = flat(capsys).partition("problems:")[2]
+    reason = {
+        "broken off": "broke off", "another checksum": "must have the sha256 0000",
+        "full": "Free some space",
+    }[fault]  # fmt: skip
+    assert end.lstrip().startswith("enwik8-char: not run:") and reason in end
+
+
+def test_a_disk_without_room_for_the_tables_is_told_with_the_other_problems(
+    tmp_path, monkeypatch, capsys
+):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "write_tables", full)
+    config = RunConfig(
+        tasks=("keywords", "copy"), arms=("softmax",), scale="smoke", steps=2, workers=1,
+        data=tmp_path / "gone", output=tmp_path / "run",
+    )  # fmt: skip
+    assert do(config) == 1
+    end = flat(capsys).partition("2 problems:")[2]
+    assert "keywords: not run:" in end
+    assert "tables could not be written: [Errno 28] No space left" in end
+    assert "benchmark table" in end
 
 
 def test_check_goes_on_without_the_data_of_a_task(tmp_path, capsys):

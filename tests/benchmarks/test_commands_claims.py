@@ -1,11 +1,19 @@
-import pytest
+import shlex
+from pathlib import Path
 
+import pytest
+import tyro
+
+from syncattn.benchmarks.claims import CLAIMS, Claim, Measured, known_claims
+from syncattn.benchmarks.commands import RunConfig
 from syncattn.benchmarks.commands_claims import (
     ClaimsConfig,
     ListClaimsConfig,
     RunClaimConfig,
     run_claims,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 def flat(capsys):
@@ -36,3 +44,45 @@ def test_one_claim_is_reproduced(tmp_path, monkeypatch, capsys):
     assert run_claims(ClaimsConfig(RunClaimConfig("frustrated-scales"))) == 1
     with pytest.raises(ValueError, match="`name` must be a claim"):
         run_claims(ClaimsConfig(RunClaimConfig("perpetuum")))
+
+
+def test_a_claim_of_trained_models_is_reproduced_from_its_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def judged(tables):
+        rows = {row.arm: row for table in tables for row in table.rows}
+        return Measured("holds", f"{sorted(rows)}, {rows['softmax'].tokens} tokens")
+
+    claim = Claim(
+        "tiny", "", "", "syncattn benchmark run --tasks copy --arms softmax kuramoto "
+        "--scale smoke --steps 2 --workers 1 --data FOLDER", from_records=judged,
+    )  # fmt: skip
+    monkeypatch.setitem(CLAIMS, "tiny", claim)
+    config = RunClaimConfig("tiny", again=True, output=tmp_path / "run")
+    for _ in range(2):
+        assert run_claims(ClaimsConfig(config)) == 0
+        told = flat(capsys)
+        assert "verdict: holds figure: ['kuramoto', 'softmax']," in told
+    # The second time there is nothing left to run.
+    assert len((tmp_path / "run" / "records.jsonl").read_text().splitlines()) == 2
+    with pytest.raises(
+        ValueError, match=r"`again` must be left out .* whose command is syncattn c"
+    ):
+        run_claims(ClaimsConfig(RunClaimConfig("ssa-parameters", again=True)))
+
+
+@pytest.mark.parametrize("name", list(known_claims()))
+def test_every_command_of_the_ledger_can_be_given(name):
+    words = shlex.split(CLAIMS[name].command)
+    if words[0] == "python":
+        assert (ROOT / words[1]).is_file()
+        return
+    assert words[0] == "syncattn"
+    if words[1:3] == ["benchmark", "run"]:
+        config = tyro.cli(RunConfig, args=words[3:])
+        assert config.tasks
+    elif words[1] == "claims":
+        assert words[2:] == ["run", name]
+        assert CLAIMS[name].measure is not None
+    else:
+        assert words[1] in {"compare", "benchmark", "device", "simulate"}

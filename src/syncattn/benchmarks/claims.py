@@ -153,6 +153,26 @@ def row_of(tables: Sequence[ScoreTable], task: str, arm: str, control: str = "no
     return max(rows, key=lambda row: len(row.by_seed))
 
 
+def made_of(tables: Sequence[ScoreTable], *rows: ScoreRow) -> str:
+    """Returns what data and what scale some rows come from, such as "on a part, at laptop size".
+
+    Args:
+        tables: Tables of records.
+        rows: Rows of theirs.
+
+    Returns:
+        Words; nothing about a whole set, or where the records do not tell.
+    """
+    found: dict[str, None] = {}
+    for table in tables:
+        if not any(row is other for row in rows for other in table.rows):
+            continue
+        extent, scale = table.data.get("extent"), table.recipe.get("scale")
+        words = [f"on a {extent}"] if extent in {"part", "sample"} else []
+        found[", ".join([*words, *([f"at {scale} size"] if scale else [])])] = None
+    return "; ".join(words for words in found if words)
+
+
 def told(row: ScoreRow, *, scale: float = 1.0, unit: str = "") -> str:
     """Returns a difference to softmax in words.
 

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 import torch
 
-from syncattn.benchmarks.claims import Claim, Measured, Unchecked, register_claim, row_of, told
+from syncattn.benchmarks.claims import (
+    Claim,
+    Measured,
+    Unchecked,
+    made_of,
+    register_claim,
+    row_of,
+    told,
+)
 from syncattn.benchmarks.scores import ScoreTable
 from syncattn.simulation import RK4, DrivenLohe
 from syncattn.simulation.costs import SPLITS, Workload, operation_counts
@@ -80,7 +88,7 @@ def _keywords(tables: Sequence[ScoreTable]) -> Measured:
     }  # fmt: skip
     gains = {name: told(row, scale=100.0, unit=" pp") for name, row in rows.items()}
     figure = "; ".join(f"positions {name}: {gain}" for name, gain in gains.items())
-    figure += "; at laptop size"
+    figure = "; ".join(filter(None, (figure, made_of(tables, *rows.values()))))
     gaps = {name: row.to_baseline.mean for name, row in rows.items() if row.to_baseline}
     if gaps["none"] <= 0:
         return Measured("does not hold", figure)

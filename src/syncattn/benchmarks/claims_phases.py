@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from syncattn.benchmarks.claims import Claim, Measured, register_claim, row_of, told
+from syncattn.benchmarks.claims import Claim, Measured, made_of, register_claim, row_of, told
 from syncattn.benchmarks.scores import ScoreTable
 from syncattn.functional import kuramoto_attention, kuramoto_attention_weights
 from syncattn.functional.phase_energy import phase_energy
@@ -68,7 +68,8 @@ def _copying(tables: Sequence[ScoreTable]) -> Measured:
 
 def _wikipedia(tables: Sequence[ScoreTable], arm: str, *, should_be_below: bool) -> Measured:
     row = row_of(tables, "enwik8-char", arm)
-    figure = f"{told(row, unit=' bits against softmax')}, on a part, at laptop size"
+    gap = told(row, unit=" bits against softmax")
+    figure = ", ".join(filter(None, (gap, made_of(tables, row))))
     assert row.to_baseline is not None
     below = row.to_baseline.mean < 0
     # So much less training says little of the published budget.

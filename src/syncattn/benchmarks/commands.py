@@ -31,7 +31,7 @@ from syncattn.benchmarks.scores import score_tables
 from syncattn.benchmarks.tasks import TASKS, task_named
 from syncattn.data.sources import Lookup
 
-__all__ = ["BenchmarkConfig", "run_benchmark"]
+__all__ = ["BenchmarkConfig", "RunConfig", "output_of", "run_benchmark"]
 
 Plugins = tuple[str, ...]
 
@@ -232,7 +232,7 @@ def _show(findings: Sequence[Finding], label: str, console: Console) -> int:
 def _run(config: RunConfig, console: Console) -> int:
     load_plugins(config.plugins)
     scale = config.preset or config.scale
-    output = config.output or Path("runs/benchmark") / (config.preset or "grid")
+    output = output_of(config)
     lookup = _lookup(config)
     if config.preset == "smoke":
         lookup = replace(lookup, samples_only=True)
@@ -247,11 +247,26 @@ def _run(config: RunConfig, console: Console) -> int:
     return _report(result, output, console)
 
 
+def output_of(config: RunConfig) -> Path:
+    """Returns the folder of a run's records and tables.
+
+    Args:
+        config: The parsed command line.
+    """
+    return config.output or Path("runs/benchmark") / (config.preset or "grid")
+
+
 def _report(result: GridResult, output: Path, console: Console) -> int:
-    tables = score_tables(result.records)
+    tables, problems = score_tables(result.records), list(result.problems)
     if tables:
         print_scores(tables, console)
-        write_tables(tables, output, result.not_applicable, console)
+        try:
+            write_tables(tables, output, result.not_applicable, console)
+        except OSError as error:
+            problems.append(
+                f"the tables could not be written: {error}; `syncattn benchmark table {output} "
+                f"--output {output}` builds them from the records"
+            )
     if result.not_applicable:
         console.print("Not applicable:", style="bold")
         for line in result.not_applicable:
@@ -263,11 +278,11 @@ def _report(result: GridResult, output: Path, console: Console) -> int:
     )
     if result.num_left:
         console.print(f"{result.num_left} runs are left: give the same command again to go on.")
-    if result.problems:
-        console.print(f"{len(result.problems)} problems:", style="bold")
-        for problem in result.problems:
+    if problems:
+        console.print(f"{len(problems)} problems:", style="bold")
+        for problem in problems:
             console.print(f"  {problem}", highlight=False, markup=False)
-    return 1 if result.problems or failed else 0
+    return 1 if problems or failed else 0
 
 
 def _entries(config: RunConfig, scale: str) -> list[Entry]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
 
-from syncattn.benchmarks.claims import judge, known_claims
+from syncattn.benchmarks.claims import Claim, judge, known_claims
+from syncattn.benchmarks.commands import BenchmarkConfig, RunConfig, output_of, run_benchmark
 from syncattn.benchmarks.commands_tables import read_run
+from syncattn.benchmarks.records import Record
 
 __all__ = ["ClaimsConfig", "run_claims"]
 
@@ -31,13 +35,23 @@ class ListClaimsConfig:
 
 @dataclass(frozen=True)
 class RunClaimConfig:
-    """Reproduce one claim."""
+    """Reproduce one claim: by measuring, else by records, which --again makes anew."""
 
     name: tyro.conf.Positional[str]
     """The claim; see `syncattn claims list`."""
 
     records: tuple[Path, ...] = ()
     """Files of records, or folders with a records.jsonl; every one below results/ when left out."""
+
+    again: bool = False
+    """Give the claim's own command first, a run of the benchmark that takes minutes to hours and
+    goes on where it stopped, and judge by what it came to."""
+
+    data: Path | None = None
+    """A folder or file with your data for that run, where the command says FOLDER."""
+
+    output: Path | None = None
+    """Folder of that run; the benchmark's own when left out."""
 
 
 @dataclass(frozen=True)
@@ -61,27 +75,14 @@ def run_claims(config: ClaimsConfig) -> int:
         0, or 1 when a claim could not be checked.
 
     Raises:
-        ValueError: If there is no such claim, or no such record.
+        ValueError: If there is no such claim, no such record, or no command that could be given
+            again.
     """
     action, console = config.action, Console()
-    paths = action.records or tuple(sorted(Path("results").rglob("records.jsonl")))
-    records = [record for path in paths for record in read_run(path, console)]
-    claims = known_claims()
     if isinstance(action, RunClaimConfig):
-        if action.name not in claims:
-            raise ValueError(
-                f"`name` must be a claim: {', '.join(claims)}; got {action.name!r}. Choose one."
-            )
-        claim = claims[action.name]
-        found = judge(claim, records, may_measure=True)
-        for label, text in (
-            ("claim", claim.claim), ("source", claim.source), ("verdict", found.verdict),
-            ("figure", found.figure), ("what we did", claim.consequence),
-            ("command", claim.command),
-        ):  # fmt: skip
-            if text:
-                console.print(f"{label}: {text}", highlight=False, markup=False)
-        return 1 if found.verdict == "not checked" else 0
+        return _reproduce(action, console)
+    records = _records(action.records, console)
+    claims = known_claims()
     if action.markdown:
         print("| claim | source | verdict | our figure | what we did | command |")
         print("| --- | --- | --- | --- | --- | --- |")
@@ -97,3 +98,40 @@ def run_claims(config: ClaimsConfig) -> int:
         console.print(f"  {found.figure}", highlight=False, markup=False)
         console.print(f"  {claim.command}", highlight=False, markup=False)
     return 0
+
+
+def _records(paths: Sequence[Path], console: Console) -> list[Record]:
+    paths = paths or sorted(Path("results").rglob("records.jsonl"))
+    return [record for path in paths for record in read_run(path, console)]
+
+
+def _reproduce(config: RunClaimConfig, console: Console) -> int:
+    claims = known_claims()
+    if config.name not in claims:
+        raise ValueError(
+            f"`name` must be a claim: {', '.join(claims)}; got {config.name!r}. Choose one."
+        )
+    claim = claims[config.name]
+    paths = (_run_again(claim, config),) if config.again else config.records
+    found = judge(claim, _records(paths, console), may_measure=True)
+    for label, text in (
+        ("claim", claim.claim), ("source", claim.source), ("verdict", found.verdict),
+        ("figure", found.figure), ("what we did", claim.consequence), ("command", claim.command),
+    ):  # fmt: skip
+        if text:
+            console.print(f"{label}: {text}", highlight=False, markup=False)
+    return 1 if found.verdict == "not checked" else 0
+
+
+def _run_again(claim: Claim, config: RunClaimConfig) -> Path:
+    """Gives the command of a claim and returns the folder of its records."""
+    words = shlex.split(claim.command)
+    if words[:3] != ["syncattn", "benchmark", "run"]:
+        raise ValueError(
+            f"`again` must be left out for a claim whose command is no run of the benchmark; got "
+            f"{claim.name!r}, whose command is {claim.command}. Give that command itself."
+        )
+    run = replace(tyro.cli(RunConfig, args=words[3:]), data=config.data)
+    run = run if config.output is None else replace(run, output=config.output)
+    run_benchmark(BenchmarkConfig(run))
+    return output_of(run)
