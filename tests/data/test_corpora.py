@@ -1,8 +1,13 @@
+import contextlib
 import gzip
+import hashlib
+import io
+import zipfile
 
 import pytest
 import torch
 
+from syncattn.data import corpora
 from syncattn.data.corpora import (
     END_OF_STORY,
     load_code,
@@ -10,7 +15,9 @@ from syncattn.data.corpora import (
     load_tinystories,
     load_wikitext2,
 )
+from syncattn.data.download import DownloadError, RemoteFile
 from syncattn.data.sources import Lookup, MissingDataError
+from tests.data.serving import serving
 
 LOADERS = (load_enwik8, load_code, load_wikitext2, load_tinystories)
 STORY = "One day, Tim saw a big dog. The dog's tail was red.\n"
@@ -98,3 +105,92 @@ def test_the_official_validation_stories_are_halved(tmp_path):
     (tmp_path / "TinyStories-valid.txt").write_text(held)
     tokens = load_tinystories(lookup(tmp_path), vocabulary_size=50)
     assert len(tokens.valid) == len(tokens.test) == 6
+
+
+def _zipped(members):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+_LINES = "".join(f" = Page {i} = \n \n The <unk> saw page {i} . \n" for i in range(30))
+_PAGES = {f"wikitext-2/wiki.{split}.tokens": f"{split} \n{_LINES}" for split in corpora.SPLITS}
+_MARKUP = bytes(i % 251 for i in range(2_000))
+_STORIES = f"{STORY}{END_OF_STORY}\n".encode() * 4
+OFFICIAL = {
+    "enwik8": (load_enwik8, {"ENWIK8": ("enwik8.zip", _zipped({"enwik8": _MARKUP}))}),
+    "wikitext-2": (load_wikitext2, {"WIKITEXT2": ("wikitext-2-v1.zip", _zipped(_PAGES))}),
+    "tinystories": (
+        load_tinystories,
+        {
+            "TINYSTORIES_TRAIN": ("TinyStories-train.txt", _STORIES * 3),
+            "TINYSTORIES_VALID": ("TinyStories-valid.txt", _STORIES),
+        },
+    ),
+}
+EVERY_SOURCE = pytest.mark.parametrize("name", OFFICIAL)
+
+
+@contextlib.contextmanager
+def official(name, monkeypatch):
+    """Serves small files in place of the official ones; yields the handler and the loader."""
+    load, files = OFFICIAL[name]
+    monkeypatch.setattr(corpora, "ENWIK8_SIZE", len(_MARKUP))
+    with serving(dict(files.values())) as (handler, address):
+        for constant, (file, content) in files.items():
+            digest = hashlib.sha256(content).hexdigest()
+            remote = RemoteFile(address + file, digest, len(content))
+            monkeypatch.setattr(corpora, constant, remote)
+        yield handler, load
+
+
+@EVERY_SOURCE
+def test_the_official_source_is_whole_and_fetched_once(name, tmp_path, monkeypatch):
+    asking = Lookup(cache=tmp_path, may_download=True, may_sample=False)
+    with official(name, monkeypatch) as (handler, load):
+        tokens = load(asking)
+        assert tokens.identity.extent == "whole"
+        assert tokens.identity.source.startswith("http://127.0.0.1")
+        assert min(len(tokens.train), len(tokens.valid), len(tokens.test)) > 20
+        fetched = len(handler.ranges)
+        again = load(asking)
+        assert len(handler.ranges) == fetched == len(OFFICIAL[name][1])
+    # Without the network, and without the permission to ask it.
+    kept = load(Lookup(cache=tmp_path, may_sample=False))
+    assert kept.identity == again.identity == tokens.identity
+
+
+@EVERY_SOURCE
+def test_an_official_source_that_breaks_off_or_differs_is_told(name, tmp_path, monkeypatch):
+    asking = Lookup(cache=tmp_path, may_download=True)
+    with official(name, monkeypatch) as (handler, load):
+        handler.breaks_after = 100
+        with pytest.raises(DownloadError, match="broke off"):
+            load(asking)
+        handler.breaks_after = None
+        tokens = load(asking)
+        assert "bytes=100-" in handler.ranges
+        assert tokens.identity.extent == "whole"
+        first = next(iter(OFFICIAL[name][1]))
+        changed = getattr(corpora, first)._replace(sha256="0" * 64)
+        monkeypatch.setattr(corpora, first, changed)
+        with pytest.raises(DownloadError, match="must have the sha256 0000"):
+            load(asking)
+
+
+def test_the_official_zip_of_wikitext_may_be_given(tmp_path):
+    path = tmp_path / "wikitext-2-v1.zip"
+    path.write_bytes(_zipped(_PAGES))
+    for folder in (tmp_path, path):
+        tokens = load_wikitext2(Lookup(folder=folder, cache=tmp_path / "none"))
+        assert tokens.identity.extent == "whole"
+        assert tokens.identity.source == path.name
+
+
+def test_published_checksums_are_whole():
+    for remote in (corpora.ENWIK8, corpora.WIKITEXT2, corpora.TINYSTORIES_TRAIN,
+                   corpora.TINYSTORIES_VALID):  # fmt: skip
+        assert len(bytes.fromhex(remote.sha256)) == 32
+        assert remote.url.startswith("http")

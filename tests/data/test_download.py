@@ -1,50 +1,21 @@
 import hashlib
-import http.server
-import threading
 import types
+from pathlib import Path
 
 import pytest
 
 from syncattn.data import download as module
 from syncattn.data.download import DownloadError, RemoteFile, download, sha256_of
+from tests.data.serving import serving
 
 CONTENT = bytes(range(256)) * 40
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
-class Server(http.server.SimpleHTTPRequestHandler):
-    """Serves one file, with ranges; may break off after some bytes."""
-
-    breaks_after = None
-    ranges: list[str | None]
-
-    def do_GET(self):
-        wanted = self.headers.get("Range")
-        type(self).ranges.append(wanted)
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
-        if start >= len(CONTENT):
-            self.send_error(416)
-            return
-        body = CONTENT[start:]
-        self.send_response(206 if wanted else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: self.breaks_after])
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def server():
-    handler = type("Handler", (Server,), {"ranges": []})
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=running.serve_forever, daemon=True)
-    thread.start()
-    yield handler, f"http://127.0.0.1:{running.server_port}/set.bin"
-    running.shutdown()
-    running.server_close()
-    thread.join()
+    with serving({"set.bin": CONTENT}) as (handler, address):
+        yield handler, f"{address}set.bin"
 
 
 def test_a_file_is_fetched_once(server, tmp_path):
@@ -63,6 +34,31 @@ def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):
     handler.breaks_after = None
     assert download(RemoteFile(url, DIGEST), tmp_path).read_bytes() == CONTENT
     assert handler.ranges == [None, "bytes=1000-"]
+
+
+def test_a_connection_that_is_reset_is_no_fault_of_the_disk(server, tmp_path):
+    handler, url = server
+    handler.breaks_after, handler.resets = 1_000, True
+    with pytest.raises(DownloadError, match=r"broke off.*Run again to go on"):
+        download(RemoteFile(url, DIGEST), tmp_path)
+    assert not (tmp_path / "set.bin").exists()
+    handler.breaks_after, handler.resets = None, False
+    assert download(RemoteFile(url, DIGEST), tmp_path).read_bytes() == CONTENT
+
+
+def test_a_server_that_does_not_have_it(server, tmp_path):
+    _, url = server
+    with pytest.raises(DownloadError, match="broke off: HTTP Error 404"):
+        download(RemoteFile(url.replace("set", "other"), DIGEST), tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a device of Linux")
+def test_a_disk_that_fills_up_on_the_way_is_told(server, tmp_path):
+    _, url = server
+    (tmp_path / "set.bin.partial").symlink_to("/dev/full")
+    with pytest.raises(DownloadError, match=r"No space left on device\. Free some space"):
+        download(RemoteFile(url, DIGEST), tmp_path)
+    assert not (tmp_path / "set.bin").exists()
 
 
 def test_a_wrong_checksum_is_refused_and_removed(server, tmp_path):

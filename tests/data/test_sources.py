@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from syncattn.data.download import RemoteFile
+from syncattn.data.download import DownloadError, RemoteFile
 from syncattn.data.sources import (
     DataIdentity,
     Lookup,
@@ -14,6 +14,7 @@ from syncattn.data.sources import (
     hash_parts,
     read_bytes,
 )
+from tests.data.serving import serving
 
 REMOTE = RemoteFile("http://127.0.0.1:9/set.zip", hashlib.sha256(b"cached").hexdigest())
 
@@ -27,6 +28,17 @@ def test_order_is_given_then_cache_then_nothing(tmp_path):
     assert find_file(lookup, ["set.zip"], REMOTE) == (cache / "set.zip", False)
     (folder / "set.zip").write_bytes(b"given")
     assert find_file(lookup, ["set.zip"], REMOTE) == (folder / "set.zip", True)
+
+
+def test_another_file_in_the_cache_is_neither_taken_nor_replaced_unasked(tmp_path):
+    (tmp_path / "set.zip").write_bytes(b"something else")
+    with pytest.raises(DownloadError, match=r"must have the sha256 of its source.*Remove it"):
+        Lookup(cache=tmp_path).official(REMOTE)
+    assert (tmp_path / "set.zip").read_bytes() == b"something else"
+    with serving({"set.zip": b"cached"}) as (_, address):
+        remote = REMOTE._replace(url=f"{address}set.zip")
+        path = Lookup(cache=tmp_path, may_download=True).official(remote)
+    assert path is not None and path.read_bytes() == b"cached"
 
 
 def test_samples_only_looks_nowhere(tmp_path):

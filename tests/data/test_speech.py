@@ -35,6 +35,14 @@ def _add(archive, name, content):
     archive.addfile(info, io.BytesIO(content))
 
 
+def lists():
+    """Returns the official lists of files, by name."""
+    return {
+        file: "\n".join(n for w in (*WORDS, "bed") for n, s in names(w).items() if s == split)
+        for split, file in (("valid", "validation_list.txt"), ("test", "testing_list.txt"))
+    }
+
+
 @pytest.fixture
 def part(tmp_path):
     folder = tmp_path / "speech_commands"
@@ -67,12 +75,37 @@ def test_the_official_archive_is_split_by_its_lists(tmp_path):
         for number, word in enumerate((*WORDS, "bed")):
             for i, name in enumerate(names(word)):
                 _add(archive, f"./{name}", clip(10 * number + i))
-        for split, file in (("valid", "validation_list.txt"), ("test", "testing_list.txt")):
-            listed = [n for w in (*WORDS, "bed") for n, s in names(w).items() if s == split]
-            _add(archive, f"./{file}", "\n".join(listed).encode())
+        for file, listed in lists().items():
+            _add(archive, f"./{file}", listed.encode())
     data = load_keywords(Lookup(folder=tmp_path))
     assert data.identity.extent == "whole"
     assert data.identity.sizes == {"train": 10, "valid": 10, "test": 10}
+
+
+def test_the_folder_of_the_official_archive_is_split_by_its_lists(tmp_path):
+    folder = tmp_path / "speech_commands_v0.02"
+    for number, word in enumerate((*WORDS, "bed")):
+        (folder / word).mkdir(parents=True)
+        for i, name in enumerate(names(word)):
+            (folder / name).write_bytes(clip(10 * number + i))
+    for file, listed in lists().items():
+        (folder / file).write_text(listed)
+    data = load_keywords(Lookup(folder=tmp_path))
+    assert data.identity.extent == "whole"
+    assert data.identity.source == folder.name
+    assert data.identity.sizes == {"train": 10, "valid": 10, "test": 10}
+
+
+@pytest.mark.parametrize("keep", [0, 300, -2_000])
+def test_a_damaged_archive_is_refused_by_name(part, keep):
+    path = part / "speech_commands" / "no.tar.xz"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"readable and whole; .*no\.tar\.xz is not"):
+        load_keywords(Lookup(folder=part))
+    official = part / "speech_commands_v0.02.tar.gz"
+    official.write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"readable and whole; .*v0\.02\.tar\.gz is not"):
+        load_keywords(Lookup(folder=official))
 
 
 def test_a_changed_clip_is_refused(part):

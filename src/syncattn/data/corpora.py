@@ -141,12 +141,13 @@ def load_wikitext2(lookup: Lookup, *, vocabulary_size: int = 10_000) -> TokenSet
     texts = [_given_text(lookup, "wikitext-2", split) for split in SPLITS]
     source, extent = "wikitext-2", "whole"
     if texts[1] is None or texts[2] is None:
-        archive = lookup.official(WIKITEXT2)
+        names = ("wikitext-2-v1.zip", "*/wikitext-2-v1.zip")
+        archive, is_given = find_file(lookup, names, WIKITEXT2)
         if archive is None:
             parts, identity = _reference_sample(lookup, "WikiText-2")
             return _words([_lines(part.decode()) for part in parts], identity, vocabulary_size)
         texts = [read_bytes(archive, f"wiki.{split}.tokens") for split in SPLITS]
-        source = WIKITEXT2.url
+        source = _source(archive, is_given, WIKITEXT2)
     train, valid, test = ("" if text is None else text.decode("utf-8") for text in texts)
     if not train:
         lines = valid.splitlines(keepends=True)

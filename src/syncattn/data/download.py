@@ -6,6 +6,7 @@ import errno
 import hashlib
 import http.client
 import shutil
+import ssl
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -15,6 +16,9 @@ __all__ = ["DownloadError", "RemoteFile", "download", "sha256_of"]
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0
+_BROKEN_OFF = (
+    http.client.HTTPException, urllib.error.URLError, ConnectionError, TimeoutError, ssl.SSLError,
+)  # fmt: skip
 
 
 class DownloadError(RuntimeError):
@@ -65,7 +69,7 @@ def download(remote: RemoteFile, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         _require_room(remote, folder, partial)
         _fetch(remote.url, partial)
-    except (http.client.HTTPException, urllib.error.URLError, TimeoutError) as error:
+    except _BROKEN_OFF as error:
         raise DownloadError(
             f"The download of {remote.url} must come to its end; it broke off: {error}. Run again "
             f"to go on from where it stopped, or give the file with --data."

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from syncattn.data.download import RemoteFile, download
+from syncattn.data.download import DownloadError, RemoteFile, download, sha256_of
 
 __all__ = ["DataIdentity", "Lookup", "MissingDataError", "find_file", "hash_parts", "read_bytes"]
 
@@ -104,12 +104,25 @@ class Lookup:
 
         Returns:
             Its path; None when it is not there and may not be fetched.
+
+        Raises:
+            DownloadError: If it cannot be had, or the cache holds another file under its name and
+                may not fetch the right one.
         """
         if remote is None or self.samples_only:
             return None
-        if (self.cache / remote.name).is_file() or self.may_download:
+        if self.may_download:
             return download(remote, self.cache)
-        return None
+        path = self.cache / remote.name
+        if not path.is_file():
+            return None
+        found = sha256_of(path)
+        if found != remote.sha256:
+            raise DownloadError(
+                f"A file of the cache must have the sha256 of its source, {remote.sha256}; {path} "
+                f"has {found}. Remove it, or allow the download."
+            )
+        return path
 
     def missing(self, what: str, hint: str) -> MissingDataError:
         """Returns the error for data that is nowhere.

@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import lzma
 import math
 import tarfile
 import wave
-from collections.abc import Iterator
+import zlib
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -46,6 +50,7 @@ def load_keywords(lookup: Lookup) -> LabelledSet:
 
     Raises:
         MissingDataError: If it is nowhere and no sample may stand in.
+        ValueError: If an archive or a clip is damaged, or a split has no clip.
     """
     manifest = lookup.given(("speech_commands/manifest.csv", "manifest.csv"))
     if manifest is not None:
@@ -91,6 +96,18 @@ def read_clip(content: bytes) -> Float[Tensor, " samples"]:
     return torch.nn.functional.pad(samples, (0, SAMPLE_RATE - len(samples)))
 
 
+@contextmanager
+def _whole_archive(path: Path, mode: Literal["r:gz", "r:xz"]) -> Generator[tarfile.TarFile]:
+    try:
+        with tarfile.open(path, mode) as archive:
+            yield archive
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
+        raise ValueError(
+            f"An archive of clips must be readable and whole; {path} is not: {error}. Copy it "
+            f"again."
+        ) from error
+
+
 _Clip = tuple[str, int, bytes]
 """Split, number of the word, and content."""
 
@@ -105,7 +122,7 @@ def _part(manifest: Path) -> Iterator[_Clip]:
                 f"The folder of `manifest.csv` must hold an archive for every word; {path.name} is "
                 f"missing. Copy it there."
             )
-        with tarfile.open(path, "r:xz") as archive:
+        with _whole_archive(path, "r:xz") as archive:
             for member in archive:
                 row = rows.get(member.name)
                 stream = archive.extractfile(member) if row else None
@@ -122,7 +139,7 @@ def _part(manifest: Path) -> Iterator[_Clip]:
 
 def _official(path: Path) -> Iterator[_Clip]:
     wanted = {f"{word}/" for word in WORDS}
-    with tarfile.open(path, "r:gz") as archive:
+    with _whole_archive(path, "r:gz") as archive:
         listed: dict[str, str] = {}
         for member in archive.getmembers():
             name = member.name.removeprefix("./")
