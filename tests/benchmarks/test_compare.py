@@ -125,6 +125,15 @@ def test_an_output_that_cannot_be_made_is_refused(tmp_path, inside):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["corpus.txt", "file.txt"]
 
 
+@pytest.mark.parametrize("option", ["output", "corpus"])
+def test_a_name_that_is_no_text_is_refused_before_anything_starts(tmp_path, option):
+    # What a plain C locale makes of letters beyond ASCII.
+    odd = tmp_path / "zwei-\udcc3\udca4"
+    with pytest.raises(ValueError, match=f"`{option}` must have a name in UTF-8; got .*UTF8=1"):
+        comparison(tmp_path, **{option: odd})
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus.txt"]
+
+
 def test_equal_tokens_and_order_for_all(tmp_path):
     run = comparison(tmp_path)
     assert len({(t.steps, t.batch_size, t.context_length) for t in run.training.values()}) == 1

@@ -210,6 +210,16 @@ def test_what_is_unknown_is_refused_before_anything_runs(ran, tmp_path, changes,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("named", ["output", "data"])
+def test_a_name_that_is_no_text_is_refused_before_anything_runs(ran, tmp_path, named):
+    odd = tmp_path / "zwei-\udcc3\udca4"
+    folders = {"output": tmp_path / "run", "data": tmp_path} | {named: odd}
+    lookup = Lookup(samples_only=True, folder=folders["data"])
+    with pytest.raises(ValueError, match=f"`{named}` must have a name in UTF-8; got .*UTF8=1"):
+        run(folders["output"], entry(), lookup=lookup)
+    assert not ran and not list(tmp_path.iterdir())
+
+
 def test_a_real_grid_ends_with_records_that_can_be_read(tmp_path):
     result, _ = run(tmp_path, entry(arms=("softmax", "selective"), seeds=(0,)))
     records, problems = read_records(records_of(tmp_path))

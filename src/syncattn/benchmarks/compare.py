@@ -26,6 +26,7 @@ from syncattn.benchmarks.tables import print_table, summary_table, to_csv, to_ma
 from syncattn.data import Corpus, load_corpus
 from syncattn.models import SyncAttnConfig
 from syncattn.training import TrainingConfig
+from syncattn.training.writing import require_name
 
 __all__ = ["CompareConfig", "Comparison"]
 
@@ -247,6 +248,7 @@ class Comparison:
 
     def _require_output(self) -> None:
         output = self.config.output
+        require_name(output, "output")
         if output.exists() and not output.is_dir():
             raise ValueError(
                 f"`output` must be a folder; got the file {output}. Choose another name."
@@ -276,6 +278,8 @@ class Comparison:
 
 
 def _corpus(config: CompareConfig) -> Corpus:
+    if config.corpus is not None:
+        require_name(config.corpus, "corpus")
     try:
         return load_corpus(
             config.corpus, context_length=config.context_length, max_bytes=config.max_bytes

@@ -27,6 +27,7 @@ from syncattn.benchmarks.problems import Problem
 from syncattn.benchmarks.records import Record, append_line, append_record, read_records
 from syncattn.benchmarks.tasks import Recipe, Task, higher_is_better, task_named
 from syncattn.data.sources import Lookup
+from syncattn.training.writing import require_name
 
 __all__ = ["Entry", "Grid", "GridResult", "Settings"]
 
@@ -105,12 +106,16 @@ class Grid:
         say: Takes a line of progress.
 
     Raises:
-        ValueError: If a task, an arm, a control or a plugin is unknown.
+        ValueError: If a task, an arm, a control or a plugin is unknown, or the name of a folder is
+            not UTF-8.
     """
 
     def __init__(
         self, entries: Sequence[Entry], settings: Settings, say: Callable[[str], None] = print
     ) -> None:
+        require_name(settings.output, "output")
+        if settings.lookup.folder is not None:
+            require_name(settings.lookup.folder, "data")
         load_plugins(settings.plugins)
         self.settings = settings
         self.say = say

@@ -31,11 +31,14 @@ def writing(directory: Path) -> Generator[None]:
         ) from error
 
 
-def require_name(directory: Path) -> None:
+def require_name(directory: Path, name: str = "directory") -> None:
     """Refuses a folder whose name is no text: not everything that writes there could spell it.
+
+    A plain C locale without Python's UTF-8 mode reads every letter beyond ASCII that way.
 
     Args:
         directory: Folder of the run.
+        name: The argument, for the sentence.
 
     Raises:
         ValueError: If the name is not UTF-8.
@@ -44,5 +47,6 @@ def require_name(directory: Path) -> None:
         str(directory).encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"`directory` must have a name in UTF-8; got {str(directory)!r}. Rename it."
+            f"`{name}` must have a name in UTF-8; got {str(directory)!r}. Rename it, or set "
+            f"PYTHONUTF8=1 where the locale is C."
         ) from error
