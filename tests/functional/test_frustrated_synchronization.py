@@ -280,3 +280,32 @@ def test_no_token_hears_its_future_by_any_gradient():
         influence = jacobian.abs().amax((0, 1, 3, 4, 5, 7))
         assert not influence.triu(1).any()
         assert (influence.tril(-1).sum(-1)[1:] > 0).all()
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_whole_turns_change_nothing_after_ten_thousand_steps_of_drift(backend, dtype):
+    generator = torch.Generator().manual_seed(5)
+    theta = torch.randn(1, 1, 10_001, 4, generator=generator).to(dtype)
+    turns = torch.randint(-3, 4, (4,), generator=generator).double()
+    omega, alpha = (torch.randn(n, generator=generator).double() for n in (4, 16))
+    alpha = alpha.reshape(1, 2, 2, 4)
+
+    def call(theta, omega, alpha):
+        return functional.frustrated_synchronization(
+            theta[:, :, -3:], theta, harmonic_amplitude=torch.ones_like(alpha).to(dtype),
+            frustration=alpha.to(dtype),
+            natural_frequency=omega, is_causal=True, scale=3.0, backend=backend,
+        ).double()  # fmt: skip
+
+    expected = call(theta, omega, alpha)
+    tolerance = 1e-5 if dtype == torch.float32 else 2**-7
+    bound = tolerance * expected.abs().max()
+    turned = omega + 2 * torch.pi * turns
+    assert (call(theta, turned, alpha) - expected).abs().max() <= bound
+    # A drift of another size, to see that all this time drift tells.
+    assert (call(theta, omega + 1e-3, alpha) - expected).abs().max() > bound
+    if dtype == torch.float32:
+        # A phase in bfloat16 would be rounded by the addition itself.
+        around = theta + 2 * torch.pi * torch.randint(-3, 4, theta.shape, generator=generator)
+        assert (call(around, turned, alpha + 2 * torch.pi) - expected).abs().max() <= bound

@@ -30,3 +30,14 @@ def test_default_options_give_way():
     assert attention(empty_rows="nearest", top_k=2).options["empty_rows"] == "nearest"
     with pytest.raises(ValueError, match=r"must be among .*edge_floor.*; got 'operator_options'"):
         attention(operator_options={})
+
+
+def test_a_delay_beyond_the_longest_sequence_is_refused():
+    for options, size in (({"num_delays": 5}, 5), ({"num_delays": 2}, 1), ({}, 1)):
+        block = build_attention("frustrated", 8, 2, max_positions=size, options=options)
+        assert block.coupling_kernel.num_delays == options.get("num_delays", 2)
+    with pytest.raises(ValueError, match=r"`num_delays` must not be more .* got 6 delays and 5"):
+        build_attention("frustrated", 8, 2, max_positions=5, options={"num_delays": 6})
+    for name in ("num_delays", "num_harmonics"):
+        with pytest.raises(ValueError, match=f"`{name}` must be at least 1; got 0"):
+            build_attention("frustrated", 8, 2, max_positions=5, options={name: 0})

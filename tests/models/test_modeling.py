@@ -9,6 +9,7 @@ from syncattn.models.blocks import DEFAULT_OPTIONS
 from tests.models.networks import (
     EVERY_KIND,
     EVERY_MECHANISM,
+    KINDS,
     build,
     left_padded,
     right_padded,
@@ -325,3 +326,20 @@ def test_bad_inputs_are_refused():
         build("softmax", is_causal=False)
     with pytest.raises(ValueError, match="`feature_size` must be left out of a language model"):
         build("softmax", feature_size=4)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "feedforward"), [kind for kind in KINDS if kind[0] in {"kuramoto", "frustrated"}]
+)
+def test_whole_turns_of_an_embedding_change_nothing(mechanism, feedforward):
+    model, ids = build(mechanism, feedforward).double(), tokens()
+    table = model.get_input_embeddings().weight
+    before = model(ids).logits
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model(ids).logits
+    with torch.no_grad():
+        table.add_(2 * torch.pi * torch.randint(-3, 4, table.shape).double())
+    torch.testing.assert_close(model(ids).logits, before, rtol=0, atol=1e-10)
+    with torch.autocast("cpu", torch.bfloat16):
+        turned = model(ids).logits
+    assert (turned - rough).abs().max() <= 0.02 * rough.abs().max()

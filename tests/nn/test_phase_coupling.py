@@ -104,3 +104,20 @@ def test_gates_of_a_head_are_the_blocks_of_those_of_the_token():
 def test_an_unknown_gate_input_is_refused():
     with pytest.raises(ValueError, match="`gate_input` must be one of"):
         PhaseCoupling(8, 2, gate_input="layer")
+
+
+@pytest.mark.parametrize("layer", [KuramotoAttention, FrustratedSynchronization])
+def test_states_need_no_wrapping_after_ten_thousand_steps_of_drift(layer):
+    module, phase = layer(8, 2), torch.randn(1, 6, 8)
+    drifted, speed = phase, torch.linspace(-1, 1, 8)
+    for _ in range(10_000):
+        drifted = drifted + speed
+    wrapped = torch.remainder(drifted.double(), 2 * torch.pi).float()
+    assert drifted.abs().max() > 9_000
+    expected = module(wrapped, is_causal=True)
+    assert (module(drifted, is_causal=True) - expected).abs().max() < 1e-5
+    with torch.autocast("cpu", torch.bfloat16):
+        rough, other = (module(x, is_causal=True).float() for x in (drifted, wrapped))
+    bound = 2**-6 * expected.abs().max()
+    assert (rough - other).abs().max() < bound
+    assert (rough - expected).abs().max() < 4 * bound

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from syncattn import _validation as check
 from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM
 
 __all__ = [
@@ -150,7 +151,11 @@ def count_parameters(config: SyncAttnConfig) -> int:
 
     Returns:
         The count, shared parameters once.
+
+    Raises:
+        TypeError: If it is no configuration.
     """
+    check.require_instance(config, "config", SyncAttnConfig, "Build one first.")
     with torch.device("meta"):
         model = SyncAttnForCausalLM(config)
     return sum(parameter.numel() for parameter in model.parameters())
@@ -179,8 +184,10 @@ def matched_config(
         A configuration within 2 % of the count.
 
     Raises:
+        TypeError: If `arm` is no arm, or a size not an integer.
         ValueError: If no width of the feed-forward comes that near.
     """
+    check.require_instance(arm, "arm", Arm, "Take one of `ARMS`, or build one.")
 
     def config(intermediate_size: int) -> SyncAttnConfig:
         return SyncAttnConfig(
@@ -216,6 +223,15 @@ def matched_width(count: Callable[[int], int], parameters: int) -> int:
 
     Returns:
         A width of 1 at least.
+
+    Raises:
+        TypeError: If `count` is no function, or `parameters` not an integer.
+        ValueError: If `parameters` is smaller than 1.
     """
+    if not callable(count):
+        raise TypeError(
+            f"`count` must be a function of the width; got {type(count).__name__}. Pass one."
+        )
+    check.require_integer(parameters, "parameters", minimum=1)
     smallest, next_larger = count(1), count(2)
     return 1 + max(0, round((parameters - smallest) / (next_larger - smallest)))

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple
 
+from syncattn import _validation as check
+
 __all__ = ["BITS_PER_BYTE", "Problem", "Record", "append_line", "append_record", "read_records"]
 
 BITS_PER_BYTE = "bits per byte"
@@ -263,7 +265,13 @@ def read_records(path: str | os.PathLike[str]) -> tuple[list[Record], list[Probl
 
     Returns:
         The records in the order of the file, and the problems met.
+
+    Raises:
+        TypeError: If `path` is neither a text nor a path.
+        ValueError: If it holds a null character.
+        OSError: If the file cannot be read.
     """
+    check.require_path(path)
     records: list[Record] = []
     problems: list[Problem] = []
     for number, line in enumerate(Path(path).read_bytes().split(b"\n"), start=1):

@@ -54,7 +54,8 @@ def build_attention(
         The module, with the options a language model needs unless others are given.
 
     Raises:
-        ValueError: If `options` holds a name that the module does not take.
+        ValueError: If `options` holds a name that the module does not take, or more delays than
+            there are places.
     """
     attention_type = ATTENTIONS[mechanism]
     options = dict(options or {})
@@ -76,7 +77,15 @@ def build_attention(
                 f"`attention_options` of {mechanism!r} must be among "
                 f"{', '.join(sorted(known))}; got {name!r}. Remove or rename it."
             )
-    return attention_type(hidden_size, num_heads, **options)
+    attention = attention_type(hidden_size, num_heads, **options)
+    kernel = getattr(attention, "coupling_kernel", None)
+    # One step is always allowed, as in the operator: a text may be a single token.
+    if kernel is not None and kernel.num_delays > max(max_positions, 2):
+        raise ValueError(
+            f"`num_delays` must not be more than the tokens of the longest sequence; got "
+            f"{kernel.num_delays} delays and {max_positions} tokens. Use fewer delays."
+        )
+    return attention
 
 
 def build_block(config: SyncAttnConfig) -> nn.Module:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from syncattn import _validation as check
 from syncattn._typing import Int, Tensor
 from syncattn.nn.decoding import DecodingState
 
@@ -144,9 +145,14 @@ class SyncAttnCache(Cache):
 
     Args:
         num_layers: Number of layers of the model.
+
+    Raises:
+        TypeError: If it is not an integer.
+        ValueError: If it is smaller than 1.
     """
 
     def __init__(self, num_layers: int) -> None:
+        check.require_integer(num_layers, "num_layers", minimum=1)
         super().__init__(layers=[SyncAttnCacheLayer() for _ in range(num_layers)])
 
     def activate_past_recording(self) -> None:

@@ -10,6 +10,7 @@ from transformers import AutoModelForAudioClassification, AutoModelForSequenceCl
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils.generic import can_return_tuple
 
+from syncattn import _validation as check
 from syncattn._typing import Bool, Float, Tensor
 from syncattn.models.configuration import SyncAttnConfig
 from syncattn.models.modeling import SyncAttnModel
@@ -172,8 +173,10 @@ class SyncAttnForAudioClassification(_Classifier):
             `logits` of shape (batch, num_labels).
 
         Raises:
-            ValueError: If frames have another size.
+            TypeError: If frames are not a floating tensor.
+            ValueError: If they have another size or other axes.
         """
+        check.require_tensor(input_features, "input_features", "batch frames features")
         if input_features.shape[-1] != self.config.feature_size:
             raise ValueError(
                 f"`input_features` must have frames of `feature_size` numbers; got "

@@ -46,8 +46,9 @@ class SyncAttnConfig(PreTrainedConfig):
         **kwargs: Everything a `PreTrainedConfig` takes, such as `tie_word_embeddings`.
 
     Raises:
-        TypeError: If a count is not an integer.
-        ValueError: If a count is smaller than 1, heads do not divide, or a choice is unknown.
+        TypeError: If a value is of another type than its default.
+        ValueError: If a count is smaller than 1, a number negative, heads do not divide, or a
+            choice is unknown.
     """
 
     model_type = "syncattn"
@@ -78,11 +79,21 @@ class SyncAttnConfig(PreTrainedConfig):
         check.require_choice(pooling, "pooling", POOLINGS)
         if feature_size is not None:
             check.require_integer(feature_size, "feature_size", minimum=1)
+        if attention_options is not None:
+            remedy = "Pass keyword arguments of the mechanism's module."
+            check.require_instance(attention_options, "attention_options", dict, remedy)
+        check.require_integer(hidden_size, "hidden_size", minimum=1)
         if intermediate_size is None:
             intermediate_size = 4 * hidden_size
+        for name, number in {
+            "initializer_range": 0.0 if initializer_range is None else initializer_range,
+            "phase_embedding_std": phase_embedding_std,
+            "rms_norm_eps": rms_norm_eps,
+        }.items():
+            check.require_number(number, name, minimum=0.0)
+        check.require_flag(is_causal, "is_causal")
         for name, count in {
             "vocab_size": vocab_size,
-            "hidden_size": hidden_size,
             "num_hidden_layers": num_hidden_layers,
             "num_attention_heads": num_attention_heads,
             "intermediate_size": intermediate_size,

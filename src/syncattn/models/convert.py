@@ -157,6 +157,7 @@ def convert(
         What each layer kept.
 
     Raises:
+        TypeError: If `model` is not a network of Transformers.
         ValueError: If the mechanism needs a stream of phases, no attention of a known family is
             found, or a layer does not exist.
     """
@@ -166,6 +167,7 @@ def convert(
             f"{mechanism!r}, whose tokens are phases. Use one of {', '.join(EUCLIDEAN)}."
         )
     check.require_choice(mechanism, "mechanism", EUCLIDEAN)
+    check.require_instance(model, "model", PreTrainedModel, "Pass a network of Transformers.")
     found = [
         (name, read)
         for name, module in model.named_modules()

@@ -41,11 +41,13 @@ def distill(
         The loss of every step by the name of the layer.
 
     Raises:
-        TypeError: If `learning_rate` is not a number.
+        TypeError: If `learning_rate` is not a number, or a network none of Transformers.
         ValueError: If it is not positive, no layer of `model` was replaced, or `original` has no
             layers of these names.
     """
     check.require_number(learning_rate, "learning_rate", minimum=0.0, exclusive=True)
+    for name, network in (("model", model), ("original", original)):
+        check.require_instance(network, name, PreTrainedModel, "Pass a network of Transformers.")
     pupils = {
         name: layer
         for name, layer in model.named_modules()

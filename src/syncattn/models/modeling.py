@@ -12,10 +12,12 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple
 
+from syncattn import _validation as check
 from syncattn._typing import Float, Int, Tensor
 from syncattn.models.blocks import build_block
 from syncattn.models.cache import SyncAttnCache
 from syncattn.models.configuration import SyncAttnConfig
+from syncattn.models.inputs import require_labels, require_stream, require_tokens
 from syncattn.models.padding import moved_to_the_left, require_one_side, visible_keys
 from syncattn.models.pretrained import SyncAttnPreTrainedModel
 from syncattn.nn.block import EuclideanBlock, PhaseBlock
@@ -78,8 +80,9 @@ class SyncAttnModel(SyncAttnPreTrainedModel):
             `last_hidden_state` of shape (batch, length, hidden_size).
 
         Raises:
+            TypeError: If an argument is not a tensor of the right kind.
             ValueError: If the sequence is longer than `max_position_embeddings`, padding lies on
-                both sides, or arguments contradict each other.
+                both sides, a number is no token, or arguments contradict each other.
         """
         x = self._embedded(input_ids, inputs_embeds)
         cache = self._cache(past_key_values, use_cache)
@@ -168,7 +171,19 @@ class SyncAttnModel(SyncAttnPreTrainedModel):
                 f"Exactly one of `input_ids` and `inputs_embeds` must be given; got {given}. "
                 f"Pass one."
             )
-        return self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        if input_ids is None:
+            assert inputs_embeds is not None
+            require_stream(inputs_embeds, self.config.hidden_size)
+            return inputs_embeds
+        if self.config.feature_size is None:
+            require_tokens(input_ids, self.config.vocab_size)
+            input_ids = input_ids.long()
+        else:
+            check.require_tensor(input_ids, "input_features", "batch frames features")
+            input_ids = input_ids.to(self.dtype)
+        if input_ids.is_meta and self.device.type != "meta":
+            check.require_values(input_ids, "input_ids")
+        return self.embed_tokens(input_ids)
 
     def _cache(self, given: Cache | None, use_cache: bool | None) -> SyncAttnCache | None:
         """Returns the cache to fill, which takes the place of an empty one of another kind."""
@@ -254,6 +269,10 @@ class SyncAttnForCausalLM(SyncAttnPreTrainedModel, GenerationMixin):
 
         Returns:
             `logits` of shape (batch, length, vocab_size), `loss` in nats per token.
+
+        Raises:
+            TypeError: If an argument is not a tensor of the right kind.
+            ValueError: If labels do not fit the logits; and see `SyncAttnModel.forward`.
         """
         outputs = self.model(
             input_ids,
@@ -264,13 +283,18 @@ class SyncAttnForCausalLM(SyncAttnPreTrainedModel, GenerationMixin):
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
         )
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        if isinstance(logits_to_keep, Tensor):
+            kept: Any = logits_to_keep
+        else:
+            check.require_integer(logits_to_keep, "logits_to_keep", minimum=0)
+            kept = slice(-logits_to_keep, None)
         logits = self.lm_head(self.model.readout(outputs.last_hidden_state[:, kept]))
         loss = None
         if labels is not None:
+            require_labels(labels, logits)
             loss_function: Any = self.loss_function
             loss = loss_function(
-                logits=logits, labels=labels, vocab_size=logits.shape[-1], **kwargs
+                logits=logits, labels=labels.long(), vocab_size=logits.shape[-1], **kwargs
             )
         return CausalLMOutputWithPast(
             loss=loss,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from syncattn import _validation as check
 from syncattn._typing import Bool, Tensor
 
 
@@ -21,16 +22,21 @@ def visible_keys(
         Boolean, True where a token is real.
 
     Raises:
+        TypeError: If it is not a tensor.
         ValueError: If the shape does not fit, or padding lies on both sides.
     """
     if attention_mask is None:
         return None
+    remedy = "Pass 1 where a token is real, 0 where it is padding."
+    check.require_instance(attention_mask, "attention_mask", torch.Tensor, remedy)
+    if not x.is_meta:
+        check.require_values(attention_mask, "attention_mask")
     expected = (x.shape[0], past + x.shape[1])
     if attention_mask.shape != expected:
         cached = f", of which {past} are in the cache" if past else ""
         raise ValueError(
             f"`attention_mask` must have one number per token, {expected}{cached}; got "
-            f"{tuple(attention_mask.shape)}. Pass 1 where a token is real, 0 where it is padding."
+            f"{tuple(attention_mask.shape)}. {remedy}"
         )
     mask = attention_mask.bool()
     if torch.compiler.is_compiling():
@@ -49,6 +55,8 @@ def require_one_side(mask: Bool[Tensor, "batch length"]) -> None:
     Raises:
         ValueError: If some sequence begins and some sequence ends with padding.
     """
+    if mask.shape[1] == 0:
+        return
     some = mask.any(-1)
     left, right = (some & ~mask[:, 0]).any(), (some & ~mask[:, -1]).any()
     if bool(left & right):

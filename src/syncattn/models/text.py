@@ -21,7 +21,11 @@ def encode(text: str) -> Int[Tensor, "1 length"]:
 
     Returns:
         ``(1, length)``.
+
+    Raises:
+        TypeError: If it is not a text.
     """
+    check.require_instance(text, "text", str, "Decode it first.")
     return torch.tensor([list(text.encode("utf-8"))], dtype=torch.long)
 
 
@@ -102,9 +106,10 @@ def generate_text(
         Prompt and continuation.
 
     Raises:
-        TypeError: If a count is not an integer.
+        TypeError: If the prompt is not a text, or a count not an integer.
         ValueError: If the prompt is empty or a number is out of its range.
     """
+    check.require_instance(prompt, "prompt", str, "Pass the beginning of a text.")
     if not prompt:
         raise ValueError("`prompt` must hold at least one character; got none. Give a beginning.")
     check.require_integer(max_new_tokens, "max_new_tokens", minimum=1)
@@ -112,6 +117,7 @@ def generate_text(
     if top_k is not None:
         check.require_integer(top_k, "top_k", minimum=1)
     if seed is not None:
+        check.require_integer(seed, "seed", minimum=0)
         torch.manual_seed(seed)
     model.eval()
     input_ids = encode(prompt).to(model.device)

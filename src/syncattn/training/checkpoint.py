@@ -14,6 +14,7 @@ from safetensors.torch import load_file, load_model, save_file
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
+from syncattn import _validation as check
 from syncattn.data.download import sha256_of
 from syncattn.models.quiet import quiet_transformers
 from syncattn.training.sharding import copied_state, each_once, restore, whole, whole_state
@@ -193,7 +194,11 @@ def last_checkpoint(directory: Path) -> Path | None:
 
     Args:
         directory: Folder of the run.
+
+    Raises:
+        TypeError: If it is not a path.
     """
+    check.require_instance(directory, "directory", Path, "Wrap it in pathlib.Path.")
     for checkpoint in _checkpoints(directory):
         if _is_whole(checkpoint):
             return checkpoint

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from torch import distributed, nn
 from transformers import PreTrainedModel
 
+from syncattn import _validation as check
 from syncattn.data import Corpus
 from syncattn.training.config import TrainingConfig
 from syncattn.training.sharding import shard, sharding_wanted
@@ -143,8 +144,11 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         The groups that are not empty, each with `params` and `weight_decay`.
 
     Raises:
-        ValueError: If no parameter is trainable.
+        TypeError: If an argument is of another type.
+        ValueError: If no parameter is trainable, or the decay is negative.
     """
+    check.require_instance(model, "model", nn.Module, "Pass a network.")
+    check.require_number(weight_decay, "weight_decay", minimum=0.0)
     kept = {
         id(parameter)
         for module in model.modules()
