@@ -9,8 +9,15 @@ from hypothesis import HealthCheck, settings
 
 from syncattn import BackendUnavailableError
 
-CASES = int(os.environ.get("SYNCATTN_FUZZ_CASES") or ("20000" if os.environ.get("CI") else "10000"))
-"""Cases over all files of this folder: half of them outside of continuous integration."""
+
+def number_of_cases():
+    """Returns the cases over all files: half of them outside of continuous integration."""
+    return int(
+        os.environ.get("SYNCATTN_FUZZ_CASES") or ("20000" if os.environ.get("CI") else "10000")
+    )
+
+
+CASES = number_of_cases()
 RANDOM = os.environ.get("SYNCATTN_FUZZ_RANDOM", "") not in {"", "0"}
 """False repeats the same cases in every run, so that nobody's change fails by another's luck."""
 

@@ -79,7 +79,7 @@ TARGETS = [
 FIGURES = {"LayerPattern", "attention_weights", "learning_curves", "save_figure"}
 
 
-@budget(0.06)
+@budget(0.05)
 @given(case=cases(TARGETS))
 def test_everything(case):
     obeys(*case)

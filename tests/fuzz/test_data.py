@@ -1,26 +1,13 @@
 """The floor of the data: corpora, batches, tasks; and the settings of a training."""
 
-import atexit
-import functools
-import shutil
-import tempfile
-from pathlib import Path
-
 import torch
 from hypothesis import given
 
 from syncattn import data
 from syncattn.training import TrainingConfig
+from tests.fuzz.data_files import folder, missing_folder
 from tests.fuzz.law import budget, obeys
 from tests.fuzz.strategies import JUNK, Target, cases
-
-
-@functools.cache
-def folder():
-    """Returns a folder of this process that is gone at its end."""
-    path = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, path, ignore_errors=True)
-    return path
 
 
 def text_file(dice):
@@ -30,7 +17,7 @@ def text_file(dice):
     ))  # fmt: skip
     path = folder() / dice.choice(("a.txt", "b", "c.gz", "\u00e9.txt"))
     path.write_bytes(content)
-    return dice.choice((path, str(path), folder() / "missing"))
+    return dice.choice((path, str(path), missing_folder()))
 
 
 def tokens(dice):
@@ -87,7 +74,7 @@ VALUES = {"AgreementSplit", "CopyingBatch", "Corpus", "CorpusIdentity", "WordCor
           "copying_accuracy", "TrainingConfig"}  # fmt: skip
 
 
-@budget(0.06)
+@budget(0.05)
 @given(case=cases(TARGETS))
 def test_everything(case):
     obeys(*case)

@@ -213,7 +213,7 @@ OTHERS = [
 ]  # fmt: skip
 
 
-@budget(0.36)
+@budget(0.31)
 @given(case=cases(OPERATORS))
 def test_operators(case):
     obeys(*case)
@@ -225,7 +225,7 @@ def test_steps(case):
     obeys(*case)
 
 
-@budget(0.14)
+@budget(0.13)
 @given(case=cases(OTHERS))
 def test_everything_else(case):
     obeys(*case)

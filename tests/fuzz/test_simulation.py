@@ -202,7 +202,7 @@ ELSEWHERE = {
 }  # fmt: skip
 
 
-@budget(0.13)
+@budget(0.12)
 @given(case=cases(TARGETS))
 def test_everything(case):
     obeys(*case)
