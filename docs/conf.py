@@ -19,6 +19,7 @@ extensions = [
     "mathml",
     "equations",
     "shelves",
+    "breaks",
 ]
 exclude_patterns = ["_build", "_extensions", "**/_*"]
 nitpicky = True

@@ -1,8 +1,8 @@
 """What the pages show works: their Python is run, their commands are run or parsed.
 
-Of the commands those in `RUN` are run. All others may take minutes, data or a cluster: the command
-line of `syncattn` must parse, scripts, tests and targets must exist, and scripts must know the
-options they are given.
+Of the commands those in `RUN` are run as they stand. All others may take minutes, data or a
+cluster: the command line of `syncattn` must parse (and runs, smaller, in `test_docs_commands`),
+scripts, tests and targets must exist, and scripts must know the options they are given.
 """
 
 import contextlib

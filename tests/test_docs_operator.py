@@ -12,7 +12,10 @@ import pytest
 import torch
 
 import syncattn
+from syncattn import cli
+from syncattn.benchmarks.arms import ARMS
 from tests import conformance
+from tests.test_docs import commands
 
 ROOT = Path(__file__).parent.parent
 GUIDE = ROOT / "docs" / "guides" / "add_operator.md"
@@ -65,6 +68,20 @@ def test_the_files_work_and_obey_the_first_laws(operator):
     assert issubclass(laws["TestPhaseAgreement"], conformance.Conformance)
     module = import_module("syncattn.nn.phase_agreement").PhaseAgreement(8, 2)
     assert module(torch.randn(1, 5, 8), is_causal=True).shape == (1, 5, 8)
+
+
+@pytest.mark.slow
+def test_the_benchmark_takes_the_arm(operator, monkeypatch):
+    monkeypatch.chdir(operator)
+    short = {"check": [], "run": ["--workers", "1", "--no-compiled"]}
+    given = [words[1:] for words in commands(GUIDE) if words[0] == "syncattn"]
+    assert [words[1] for words in given] == ["check", "run"]
+    try:
+        for words in given:
+            assert cli.main([*words, *short[words[1]]]) == 0
+    finally:
+        ARMS.pop("agreement", None)
+    assert "agreement" in (operator / "runs" / "agreement" / "table.md").read_text("utf-8")
 
 
 @pytest.mark.slow

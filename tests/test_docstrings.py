@@ -41,6 +41,8 @@ def test_the_pages_build_without_a_warning(tmp_path):
     assert build.returncode == 0, build.stderr
     index = (tmp_path / "html" / "index.html").read_text(encoding="utf-8")
     assert "synchronization.svg" in index
+    shelf = (tmp_path / "html" / "api" / "index.html").read_text(encoding="utf-8")
+    assert "context_<wbr>parallel_<wbr>selective_<wbr>synchronization</a>" in shelf
     theory = (tmp_path / "html" / "theory" / "selective_synchronization.html").read_text("utf-8")
     assert "<math" in theory
     assert 'id="ss-7"' in theory

@@ -148,6 +148,30 @@ def test_the_matrix_covers_what_the_metadata_promises():
     )
 
 
+def test_every_kind_of_dependency_is_kept_up_to_date():
+    yaml = pytest.importorskip("yaml", reason="the settings are YAML")
+    path = ROOT / ".github" / "dependabot.yml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert content["version"] == 2
+    kinds = {update["package-ecosystem"]: update for update in content["updates"]}
+    assert kinds.keys() == {"github-actions", "pip"}
+    assert all(u["directory"] == "/" and u["schedule"]["interval"] for u in kinds.values())
+    # A library that narrows its bounds with every release of torch would serve nobody.
+    assert kinds["pip"]["versioning-strategy"] == "increase-if-necessary"
+
+
+def test_every_file_around_the_package_is_there():
+    for file in ("CITATION.cff", "CHANGELOG.md", "LICENSE", "src/syncattn/py.typed"):
+        assert (ROOT / file).is_file(), file
+    assert PROJECT["scripts"] == {"syncattn": "syncattn.cli:main"}
+    assert "Typing :: Typed" in PROJECT["classifiers"]
+    least = PROJECT["requires-python"].removeprefix(">=")
+    assert f"Programming Language :: Python :: {least}" in PROJECT["classifiers"]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    released = not PROJECT["version"].endswith(".dev0")
+    assert f"## {PROJECT['version']}" in changelog if released else "## Unreleased" in changelog
+
+
 def test_a_release_is_published_without_a_secret():
     content, when = workflow("release")
     assert when["push"]["tags"] == ["v*"]
