@@ -19,6 +19,7 @@ FUZZED = {
     "syncattn.training": "test_models",
     "syncattn.data": "test_data",
     "syncattn.simulation": "test_simulation",
+    "syncattn.simulation.sensitivity": "test_simulation",
     "syncattn.analysis": "test_analysis",
     "syncattn.benchmarks": "test_benchmarks",
     "syncattn.benchmarks.arms": "test_benchmarks",
@@ -28,7 +29,6 @@ WHY_NOT = {
     "syncattn.reference": "the definition checks nothing: it judges what comes through the others",
     "syncattn.functional.context_parallel": "needs a group; see test_context_parallel",
     "syncattn.models.export": "a trace of seconds a call; what it refuses is in test_export",
-    "syncattn.simulation.sensitivity": "first-order formulas of checked quantities, as reference",
 }
 
 

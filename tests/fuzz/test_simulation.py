@@ -8,6 +8,7 @@ from hypothesis import given
 
 from syncattn import nn
 from syncattn import simulation as sim
+from syncattn.simulation import sensitivity
 from tests.fuzz.law import budget, obeys
 from tests.fuzz.strategies import Target, cases
 
@@ -193,6 +194,43 @@ TARGETS = [
     Target("read_network", sim.read_network, lambda dice: {"path": Path("missing.json")}),
 ]  # fmt: skip
 
+
+def coupled(dice, **more):
+    batch, heads, queries, keys, dim = (dice.size(3) for _ in range(5))
+    dtype = dice.dtype
+    return {"coupling": dice.positive(batch, heads, queries, keys, dtype=dtype),
+            "anchor": dice.normal(1, keys, max(dim, 1), dtype=dtype)} | more  # fmt: skip
+
+
+def rate(dice):
+    return dice.positive(dice.size(), dtype=dice.dtype)
+
+
+SENSITIVITY = [
+    Target("coupling_mismatch_angle", sensitivity.coupling_mismatch_angle,
+           lambda dice: coupled(dice, mismatch=0.1)),
+    Target("coupling_quantisation_angle", sensitivity.coupling_quantisation_angle,
+           lambda dice: coupled(dice, bits=4, full_scale=dice.choice(("row", "layer", 2.0)))),
+    Target("anchor_error_angle", sensitivity.anchor_error_angle,
+           lambda dice: coupled(dice, error=0.1)),
+    Target("detuning_angle", sensitivity.detuning_angle, lambda dice: {
+        "frequency": dice.normal(3), "rate": dice.positive(3)},
+        may_be_nan=lambda arguments: True),
+    Target("detuning_spread_angle", sensitivity.detuning_spread_angle, lambda dice: {
+        "rate": rate(dice), "spread": 0.1, "dim": 3}),
+    Target("thermal_angle", sensitivity.thermal_angle, lambda dice: {
+        "rate": rate(dice), "noise": 0.1, "dim": 3}),
+    Target("read_noise_angle", sensitivity.read_noise_angle, lambda dice: {
+        "noise": 0.1, "dim": 3}),
+    Target("converter_angle", sensitivity.converter_angle, lambda dice: {"bits": 4, "dim": 3}),
+    Target("settling_angle", sensitivity.settling_angle, lambda dice: {
+        "rate": rate(dice), "time": 1.0, "dim": 3, "points": 20}),
+    Target("weights_bound", sensitivity.weights_bound, lambda dice: {
+        "angle": dice.positive(1, 2, 3), "state": dice.unit(1, 2, 3, 4),
+        "mean_anchor": dice.normal(4, std=0.1)}),
+]  # fmt: skip
+TARGETS += SENSITIVITY
+
 # These take models, folders or the values of others, and have tests of their own.
 ELSEWHERE = {
     "DENSITIES", "SPLITS", "CostReport", "DeviceRun", "EnergyReport", "FrequencyDensity",
@@ -209,4 +247,6 @@ def test_everything(case):
 
 
 def test_no_public_name_is_left_out():
-    assert {target.name for target in TARGETS} | ELSEWHERE == set(sim.__all__)
+    named = {target.name for target in TARGETS if target not in SENSITIVITY}
+    assert named | ELSEWHERE == set(sim.__all__)
+    assert {target.name for target in SENSITIVITY} == set(sensitivity.__all__)

@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from syncattn import _validation as check
 from syncattn._typing import Float, Tensor
 from syncattn.simulation.theory_sphere import von_mises_fisher_mean
 
@@ -25,16 +26,48 @@ __all__ = [
 Coupling = Float[Tensor, "batch heads queries keys"]
 Anchor = Float[Tensor, "*#batch keys oscillator_dim"]
 Angles = Float[Tensor, "batch heads queries"]
-_TINY = 1e-30
+
+
+def _above_zero(x: Tensor) -> Tensor:
+    return x.clamp(min=torch.finfo(x.dtype).tiny)
+
+
+def _require_coupled(coupling: Coupling, anchor: Anchor) -> None:
+    check.require_tensor(coupling, "coupling", "batch heads queries keys")
+    check.require_floating(anchor, "anchor")
+    check.require_together({"coupling": coupling, "anchor": anchor})
+    for name, tensor in (("coupling", coupling), ("anchor", anchor)):
+        check.require_values(tensor, name)
+        check.require_finite(tensor, name)
+    if coupling.numel() == 0:
+        raise ValueError(
+            f"`coupling` must hold at least one pair; got {check.shape_of(coupling)}. Pass some."
+        )
+    batch = (*coupling.shape[:-2], coupling.shape[-1])
+    fits = anchor.dtype == coupling.dtype and 2 <= anchor.dim() <= 4 and anchor.shape[-1] > 0
+    pairs = zip(anchor.shape[-3::-1], batch[-2::-1], strict=False)
+    if not fits or anchor.shape[-2] != batch[-1] or any(a not in {1, b} for a, b in pairs):
+        raise ValueError(
+            "`anchor` must be (..., keys, oscillator_dim), fit the axes of `coupling` and have its "
+            f"dtype; got {check.shape_of(anchor)}, {anchor.dtype} for {check.shape_of(coupling)}, "
+            f"{coupling.dtype}. Pass one anchor per key."
+        )
+
+
+def _require_rate(rate: Tensor) -> None:
+    check.require_floating(rate, "rate")
+    check.require_values(rate, "rate")
+    check.require_finite(rate, "rate")
 
 
 def _parts(coupling: Coupling, anchor: Anchor) -> tuple[Tensor, Tensor, Tensor]:
     """Returns the drive's norm, the squared anchor norms and their squared part along the state."""
+    _require_coupled(coupling, anchor)
     drive = coupling @ anchor
     norm = torch.linalg.vector_norm(drive, dim=-1)
-    state = drive / norm.unsqueeze(-1).clamp(min=_TINY)
+    state = drive / _above_zero(norm).unsqueeze(-1)
     squared = (anchor**2).sum(-1).unsqueeze(-2)
-    return norm.clamp(min=_TINY), squared, (state @ anchor.mT) ** 2
+    return _above_zero(norm), squared, (state @ anchor.mT) ** 2
 
 
 def coupling_mismatch_angle(coupling: Coupling, anchor: Anchor, mismatch: float) -> Angles:
@@ -51,9 +84,16 @@ def coupling_mismatch_angle(coupling: Coupling, anchor: Anchor, mismatch: float)
 
     Returns:
         Radians; only small ones mean what they say.
+
+    Raises:
+        TypeError: If an argument is of another type.
+        ValueError: If shapes do not fit, a number is out of its range, or the angle overflows.
     """
+    check.require_number(mismatch, "mismatch", minimum=0.0)
     norm, squared, along = _parts(coupling, anchor)
-    return mismatch * ((coupling**2 * (squared - along)).sum(-1).clamp(min=0)).sqrt() / norm
+    out = mismatch * ((coupling**2 * (squared - along)).sum(-1).clamp(min=0)).sqrt() / norm
+    check.require_computed(out, "coupling", "anchor", "mismatch")
+    return out
 
 
 def coupling_quantisation_angle(
@@ -72,7 +112,14 @@ def coupling_quantisation_angle(
 
     Returns:
         Radians.
+
+    Raises:
+        TypeError: If an argument is of another type.
+        ValueError: If shapes do not fit, a number is out of its range, or the angle overflows.
     """
+    check.require_integer(bits, "bits", minimum=1)
+    if full_scale not in ("row", "layer"):
+        check.require_number(full_scale, "full_scale", minimum=0.0, exclusive=True)
     norm, squared, along = _parts(coupling, anchor)
     if full_scale == "row":
         top: Tensor | float = coupling.amax(-1)
@@ -80,7 +127,9 @@ def coupling_quantisation_angle(
         top = coupling.amax() if isinstance(full_scale, str) else full_scale
     step = top / (2**bits - 1)
     across = ((coupling > 0) * (squared - along)).sum(-1).clamp(min=0)
-    return step * (across / 12).sqrt() / norm
+    out = step * (across / 12).sqrt() / norm
+    check.require_computed(out, "coupling", "anchor")
+    return out
 
 
 def anchor_error_angle(coupling: Coupling, anchor: Anchor, error: float) -> Angles:
@@ -95,10 +144,17 @@ def anchor_error_angle(coupling: Coupling, anchor: Anchor, error: float) -> Angl
 
     Returns:
         Radians.
+
+    Raises:
+        TypeError: If an argument is of another type.
+        ValueError: If shapes do not fit, a number is out of its range, or the angle overflows.
     """
+    check.require_number(error, "error", minimum=0.0)
     norm, squared, along = _parts(coupling, anchor)
     across = coupling**2 * ((anchor.shape[-1] - 2) * squared + along)
-    return error * across.sum(-1).sqrt() / norm
+    out = error * across.sum(-1).clamp(min=0).sqrt() / norm
+    check.require_computed(out, "coupling", "anchor", "error")
+    return out
 
 
 def detuning_angle(
@@ -114,7 +170,12 @@ def detuning_angle(
 
     Returns:
         Radians; NaN where :math:`|\omega| > K` and nothing locks.
+
+    Raises:
+        TypeError: If an argument is not a floating tensor.
+        ValueError: If the shapes do not broadcast.
     """
+    check.require_fitting({"frequency": frequency, "rate": rate})
     return torch.arcsin(frequency / rate)
 
 
@@ -130,8 +191,15 @@ def detuning_spread_angle(
 
     Returns:
         Radians.
+
+    Raises:
+        TypeError: If an argument is of another type.
+        ValueError: If a number is out of its range.
     """
-    return spread * math.sqrt(dim - 1) / rate.clamp(min=_TINY)
+    _require_rate(rate)
+    check.require_number(spread, "spread", minimum=0.0)
+    check.require_integer(dim, "dim", minimum=2)
+    return spread * math.sqrt(dim - 1) / _above_zero(rate)
 
 
 def thermal_angle(rate: Float[Tensor, "*batch"], noise: float, dim: int) -> Float[Tensor, "*batch"]:
@@ -146,10 +214,19 @@ def thermal_angle(rate: Float[Tensor, "*batch"], noise: float, dim: int) -> Floa
 
     Returns:
         Chords, for small ones the angle in radians.
+
+    Raises:
+        TypeError: If an argument is of another type.
+        ValueError: If a number is out of its range.
     """
+    _require_rate(rate)
+    check.require_number(noise, "noise", minimum=0.0)
+    check.require_integer(dim, "dim", minimum=2)
     if noise == 0:
         return torch.zeros_like(rate)
-    return (2 * (1 - von_mises_fisher_mean(dim, rate.double() / noise))).sqrt().to(rate.dtype)
+    mean = von_mises_fisher_mean(dim, rate.double() / noise)
+    # A rounded mean may exceed 1.
+    return (2 * (1 - mean)).clamp(min=0).sqrt().to(rate.dtype)
 
 
 def read_noise_angle(noise: float, dim: int) -> float:
@@ -161,7 +238,13 @@ def read_noise_angle(noise: float, dim: int) -> float:
 
     Returns:
         Radians.
+
+    Raises:
+        TypeError: If an argument is of another type.
+        ValueError: If a number is out of its range.
     """
+    check.require_number(noise, "noise", minimum=0.0)
+    check.require_integer(dim, "dim", minimum=2)
     return noise * math.sqrt(dim - 1)
 
 
@@ -174,7 +257,13 @@ def converter_angle(bits: int, dim: int) -> float:
 
     Returns:
         Radians.
+
+    Raises:
+        TypeError: If an argument is of another type.
+        ValueError: If a number is out of its range.
     """
+    check.require_integer(bits, "bits", minimum=1)
+    check.require_integer(dim, "dim", minimum=2)
     step = 2 * math.pi / 2**bits if dim == 2 else 2 / (2**bits - 1)
     return step * math.sqrt((dim - 1) / 12)
 
@@ -195,7 +284,15 @@ def settling_angle(
 
     Returns:
         Radians.
+
+    Raises:
+        TypeError: If an argument is of another type.
+        ValueError: If a number is out of its range.
     """
+    _require_rate(rate)
+    check.require_number(time, "time", minimum=0.0)
+    check.require_integer(dim, "dim", minimum=2)
+    check.require_integer(points, "points", minimum=1)
     # Midpoints keep clear of the antipode, where the tangent is infinite.
     start = (torch.arange(points, device=rate.device).double() + 0.5) * (math.pi / points)
     density = start.sin() ** (dim - 2)
@@ -223,6 +320,15 @@ def weights_bound(
 
     Returns:
         Bounds of the sum of absolute differences.
+
+    Raises:
+        TypeError: If an argument is not a floating tensor.
+        ValueError: If the shapes do not fit, or a value is not finite.
     """
+    check.require_tensor(state, "state", "batch heads queries oscillator_dim")
+    check.require_fitting({"state": state, "mean_anchor": mean_anchor})
+    check.require_fitting({"angle": angle, "state": state[..., 0]})
+    for name, tensor in (("angle", angle), ("state", state), ("mean_anchor", mean_anchor)):
+        check.require_finite(tensor, name)
     chord = 2 * (angle / 2).sin().abs()
-    return 2 * chord / (1 + (state * mean_anchor).sum(-1)).clamp(min=_TINY)
+    return 2 * chord / _above_zero(1 + (state * mean_anchor).sum(-1))
