@@ -24,7 +24,7 @@ WORKERS ?= 2
 # Other cases in every run; `make test` repeats the same ones.
 FUZZ_CASES ?= 200000
 
-.PHONY: help demo test test-slow test-oldest fuzz coverage docs audit smoke lint format clean
+.PHONY: help demo test test-slow test-oldest fuzz coverage docs audit soak smoke lint format clean
 
 help:
 	@echo "make demo    train five mechanisms on the source of Python, about five minutes"
@@ -35,6 +35,7 @@ help:
 	@echo "make test-oldest  models, operators and training on the oldest supported versions"
 	@echo "make docs    build the pages into docs/_build/html; a warning is an error"
 	@echo "make audit   asks for known vulnerabilities of what is installed with the package"
+	@echo "make soak    trains and decodes for ten minutes each; fails if memory grows"
 	@echo "make smoke   every task and mechanism of the benchmark once"
 	@echo "make lint    ruff, pyright, import-linter"
 	@echo "make format  rewrite the code in the house style"
@@ -77,6 +78,9 @@ audit: $(VENV)/.package
 	$(PIP) freeze --exclude-editable > $(VENV)/installed.txt
 	$(PIP) install --quiet $(AUDIT_TOOLS)
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement $(VENV)/installed.txt
+
+soak: $(VENV)/.package
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py
 
 smoke: $(VENV)/.package
 	rm -rf runs/benchmark/smoke
