@@ -33,7 +33,7 @@ from syncattn.training.setup import parameter_groups
 
 BATCH = 16
 BEST = {"num_harmonics": 1}
-"""Of the kernel, at this size and budget: a second harmonic costs a little; see `two-harmonics`."""
+"""Of the kernel; at this size a second harmonic changes little, see `two-harmonics`."""
 ABLATIONS: dict[str, dict[str, Any]] = {
     "frustrated": {},
     "two-harmonics": {"num_harmonics": 2},
