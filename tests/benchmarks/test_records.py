@@ -101,6 +101,11 @@ def test_records_come_back(tmp_path: Path) -> None:
     assert path.read_bytes().endswith(b"\n")
 
 
+def test_a_folder_of_records_is_no_file_of_them(tmp_path):
+    with pytest.raises(ValueError, match=r"`path` must be a file of records; got the folder .*Pass"):
+        read_records(tmp_path)
+
+
 def test_every_field_is_in_the_line(tmp_path: Path) -> None:
     append_record(tmp_path / "runs", record())
     line = json.loads((tmp_path / "runs").read_text())

@@ -268,10 +268,15 @@ def read_records(path: str | os.PathLike[str]) -> tuple[list[Record], list[Probl
 
     Raises:
         TypeError: If `path` is neither a text nor a path.
-        ValueError: If it holds a null character.
+        ValueError: If it holds a null character, or is a folder.
         OSError: If the file cannot be read.
     """
     check.require_path(path)
+    if Path(path).is_dir():
+        raise ValueError(
+            f"`path` must be a file of records; got the folder {str(path)!r}. Pass the "
+            f"records.jsonl in it."
+        )
     records: list[Record] = []
     problems: list[Problem] = []
     for number, line in enumerate(Path(path).read_bytes().split(b"\n"), start=1):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from syncattn import _validation as check
 from syncattn.benchmarks.networks import POSITIONS, Shape
 from syncattn.benchmarks.problems import Problem
 from syncattn.data.sources import Lookup
@@ -162,8 +163,10 @@ def task_named(name: str) -> Task:
         The task.
 
     Raises:
+        TypeError: If it is not a text.
         ValueError: If there is none of that name.
     """
+    check.require_instance(name, "name", str, "See `syncattn benchmark list`.")
     # The tasks register themselves when their modules are read.
     from syncattn.benchmarks import tasks_labels, tasks_synthetic, tasks_text
 

@@ -174,16 +174,20 @@ class SyncAttnModel(SyncAttnPreTrainedModel):
         if input_ids is None:
             assert inputs_embeds is not None
             require_stream(inputs_embeds, self.config.hidden_size)
-            return inputs_embeds
+            self._require_here(inputs_embeds, "inputs_embeds")
+            return inputs_embeds.to(self.dtype)
         if self.config.feature_size is None:
             require_tokens(input_ids, self.config.vocab_size)
             input_ids = input_ids.long()
         else:
             check.require_tensor(input_ids, "input_features", "batch frames features")
             input_ids = input_ids.to(self.dtype)
-        if input_ids.is_meta and self.device.type != "meta":
-            check.require_values(input_ids, "input_ids")
+        self._require_here(input_ids, "input_ids")
         return self.embed_tokens(input_ids)
+
+    def _require_here(self, given: Tensor, name: str) -> None:
+        if given.is_meta and self.device.type != "meta":
+            check.require_values(given, name)
 
     def _cache(self, given: Cache | None, use_cache: bool | None) -> SyncAttnCache | None:
         """Returns the cache to fill, which takes the place of an empty one of another kind."""
