@@ -243,3 +243,16 @@ def test_another_solver_agrees():
     )
     ours = integrate(system, RK4(), x, times=times, step=0.02)
     torch.testing.assert_close(ours.trajectory, independent, atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("duration", "times", "message"),
+    [
+        (None, torch.eye(2), "`times` must be a list of numbers"),
+        (None, [0.0, 1e38], "at most 1000000000 steps"),
+        (1e38, None, "at most 1000000000 steps"),
+    ],
+)
+def test_times_that_no_run_can_reach_are_refused(duration, times, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        integrate(population(), RK4(), start(), duration=duration, times=times, step=0.02)

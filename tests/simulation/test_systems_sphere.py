@@ -73,6 +73,7 @@ def test_rates():
     [
         (lambda: Lohe(torch.zeros(4, 3), 4, coupling_strength=1.0), "2 planes of 4 dimensions"),
         (lambda: Lohe(torch.ones(4, 3, 3), 3, coupling_strength=1.0), "skew matrices"),
+        (lambda: Lohe(torch.zeros(0, 3, 3), 3, coupling_strength=1.0), "at least one oscillator"),
         (lambda: Lohe(torch.zeros(4, 1), 1, coupling_strength=1.0), "`dim` must be at least 2"),
         (lambda: DrivenLohe(torch.ones(3)), "`drive` must end in"),
         (lambda: DrivenLohe(torch.full((3, 2), math.nan)), "`drive` must be finite"),

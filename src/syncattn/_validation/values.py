@@ -291,10 +291,10 @@ def require_number(
         ValueError: If it lies outside.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(
-            f"`{name}` must be a number; got {value!r} of type {type(value).__name__}. "
-            f"Pass a Python float."
-        )
+        kind = type(value).__name__
+        raise TypeError(f"`{name}` must be a number; got {value!r} of type {kind}. Pass a float.")
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise ValueError(f"`{name}` must be at most {_LARGEST}; got {value}. Pass a float.")
     inside = minimum < value < maximum if exclusive else minimum <= value <= maximum
     if not inside or not math.isfinite(value):
         kind = "strictly between" if exclusive else "between"
@@ -392,8 +392,7 @@ def require_positive(tensor: Tensor, name: str) -> None:
     """
     if torch.compiler.is_compiling() or tensor.device.type != "cpu" or tensor.numel() == 0:
         return
-    smallest = tensor.detach().min().item()
-    if not smallest > 0:
+    if not (smallest := tensor.detach().min().item()) > 0:
         raise ValueError(
             f"`{name}` must be positive; got {smallest:g}. Pass a positive value, for example "
             f"through softplus."

@@ -14,7 +14,7 @@ from syncattn.functional.oscillator_attention import chosen, readout, settled_in
 from syncattn.functional.oscillator_inputs import Anchors, Inputs, Options, checked
 from syncattn.functional.oscillator_prefix import Sums, anchor_sums, prefix_readout
 from syncattn.functional.oscillator_settling import Equilibrium, initial_oscillators
-from syncattn.functional.oscillators import at_least_float32
+from syncattn.functional.oscillators import widest
 
 
 class OscillatorState(NamedTuple):
@@ -262,10 +262,11 @@ def _joined(old: Tensor | None, new: Tensor) -> Tensor:
 
 
 def _sums(anchor: Tensor, value: Tensor, key_mask: Tensor | None) -> Tensor:
-    anchor, value = at_least_float32(_blank(anchor, key_mask)), _blank(value, key_mask)
+    dtype = widest(anchor, value)
+    anchor, value = (_blank(x, key_mask).to(dtype) for x in (anchor, value))
     real = None if key_mask is None else key_mask[:, None, :, None].to(anchor.dtype)
     with torch.autocast(value.device.type, enabled=False):
-        return anchor_sums(anchor, at_least_float32(value), real)
+        return anchor_sums(anchor, value, real)
 
 
 def _added(

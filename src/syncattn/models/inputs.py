@@ -52,6 +52,21 @@ def require_stream(inputs_embeds: Any, width: int) -> None:
         )
 
 
+def require_here(given: Tensor, name: str, device: torch.device) -> None:
+    """Refuses a tensor without values for a network that has some.
+
+    Args:
+        given: The argument.
+        name: Its name.
+        device: Where the network is.
+
+    Raises:
+        ValueError: If it is on the meta device and the network is not.
+    """
+    if device.type != "meta":
+        check.require_values(given, name)
+
+
 def require_labels(labels: Any, logits: Tensor) -> None:
     """Refuses labels of a language model that do not fit its logits.
 

@@ -17,7 +17,7 @@ from syncattn._typing import Float, Int, Tensor
 from syncattn.models.blocks import build_block
 from syncattn.models.cache import SyncAttnCache
 from syncattn.models.configuration import SyncAttnConfig
-from syncattn.models.inputs import require_labels, require_stream, require_tokens
+from syncattn.models.inputs import require_here, require_labels, require_stream, require_tokens
 from syncattn.models.padding import moved_to_the_left, require_one_side, visible_keys
 from syncattn.models.pretrained import SyncAttnPreTrainedModel
 from syncattn.nn.block import EuclideanBlock, PhaseBlock
@@ -174,7 +174,7 @@ class SyncAttnModel(SyncAttnPreTrainedModel):
         if input_ids is None:
             assert inputs_embeds is not None
             require_stream(inputs_embeds, self.config.hidden_size)
-            self._require_here(inputs_embeds, "inputs_embeds")
+            require_here(inputs_embeds, "inputs_embeds", self.device)
             return inputs_embeds.to(self.dtype)
         if self.config.feature_size is None:
             require_tokens(input_ids, self.config.vocab_size)
@@ -182,12 +182,8 @@ class SyncAttnModel(SyncAttnPreTrainedModel):
         else:
             check.require_tensor(input_ids, "input_features", "batch frames features")
             input_ids = input_ids.to(self.dtype)
-        self._require_here(input_ids, "input_ids")
+        require_here(input_ids, "input_ids", self.device)
         return self.embed_tokens(input_ids)
-
-    def _require_here(self, given: Tensor, name: str) -> None:
-        if given.is_meta and self.device.type != "meta":
-            check.require_values(given, name)
 
     def _cache(self, given: Cache | None, use_cache: bool | None) -> SyncAttnCache | None:
         """Returns the cache to fill, which takes the place of an empty one of another kind."""

@@ -19,6 +19,7 @@ __all__ = ["integrate"]
 
 # Two phases that part by less than this over the stationary half turn together.
 _LOCKED_WITHIN = 0.5
+_MOST_STEPS = 10**9
 
 
 class _Interval(NamedTuple):
@@ -165,23 +166,42 @@ def _schedule(
     check.require_integer(save_every, "save_every", minimum=1)
     if duration is not None:
         check.require_number(duration, "duration", minimum=0.0, exclusive=True)
-        # A hair of slack: 10 / 0.1 must be 100 steps, whatever the division rounds to.
-        total = max(1, math.ceil(duration / step - 1e-9))
+        total = _count(duration, step)
         exact = duration / total
         marks = [*range(0, total, save_every), total]
         intervals = [_Interval(a * exact, b * exact, b - a) for a, b in pairwise(marks)]
         return intervals, 0.0
-    moments = [float(t) for t in (times.tolist() if isinstance(times, Tensor) else times or ())]
+    moments = _numbers(times)
     rising = all(a < b for a, b in pairwise(moments))
     if len(moments) < 2 or not rising or not all(map(math.isfinite, moments)):
         raise ValueError(
             f"`times` must be at least two finite rising numbers; got {moments[:4]}"
             f"{' …' if len(moments) > 4 else ''}. Sort them."
         )
-    intervals = [
-        _Interval(a, b, max(1, math.ceil((b - a) / step - 1e-9))) for a, b in pairwise(moments)
-    ]
-    return intervals, moments[0]
+    return [_Interval(a, b, _count(b - a, step)) for a, b in pairwise(moments)], moments[0]
+
+
+def _count(duration: float, step: float) -> int:
+    """Returns the number of equal steps of an interval."""
+    if duration / step > _MOST_STEPS:
+        raise ValueError(
+            f"A run must take at most {_MOST_STEPS} steps between saved times; got a duration of "
+            f"{duration:g} and a `step` of {step:g}. Raise the step."
+        )
+    # A hair of slack: 10 / 0.1 must be 100 steps, whatever the division rounds to.
+    return max(1, math.ceil(duration / step - 1e-9))
+
+
+def _numbers(times: Any) -> list[float]:
+    try:
+        if isinstance(times, str | bytes):
+            raise TypeError("a text")
+        return [float(time) for time in (times.tolist() if isinstance(times, Tensor) else times)]
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise TypeError(
+            f"`times` must be a list of numbers or a tensor of one axis; got {times!r:.60}. Pass "
+            "the moments to save."
+        ) from error
 
 
 class _Recorder:

@@ -145,6 +145,7 @@ class DrivenLohe(SphereSystem):
                 f"`drive` must end in (oscillators, dim) with dim at least 2; got shape "
                 f"{tuple(self.drive.shape)}. Sum the anchors over their couplings first."
             )
+        check.require_computed(self.drive.square().sum(-1), "drive")
         if self.natural_frequency is not None:
             require_rotation(self.natural_frequency, self.dim)
         require_noise(self.noise_intensity)
@@ -307,10 +308,15 @@ def require_rotation(natural_frequency: Tensor, dim: int) -> None:
 
     Raises:
         TypeError: If it is not a floating tensor.
-        ValueError: If the shape does not fit, or a matrix is not skew.
+        ValueError: If the shape does not fit, it is of no oscillator, or a matrix is not skew.
     """
     check.require_floating(natural_frequency, "natural_frequency")
     require_parameter(natural_frequency, "natural_frequency")
+    if natural_frequency.numel() == 0:
+        raise ValueError(
+            "`natural_frequency` must be of at least one oscillator; got shape "
+            f"{tuple(natural_frequency.shape)}. Pass zeros for oscillators that are all alike."
+        )
     if _is_matrix(natural_frequency, dim):
         if not torch.allclose(natural_frequency, -natural_frequency.mT, atol=1e-6):
             raise ValueError(
