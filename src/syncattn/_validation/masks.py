@@ -9,7 +9,7 @@ import torch
 
 from syncattn._masks import Visibility, segments
 from syncattn._typing import Tensor
-from syncattn._validation.values import require_flag, shape_of
+from syncattn._validation.values import require_flag, require_values, shape_of
 
 
 def require_visibility(
@@ -163,6 +163,7 @@ def _require_segments(cu_seqlens: Any, query: Tensor, num_keys: int) -> Tensor:
             f"{shape_of(cu_seqlens)} and {cu_seqlens.dtype}. Use torch.cumsum of the lengths."
         )
     if not torch.compiler.is_compiling():
+        require_values(cu_seqlens, "cu_seqlens")
         ends = cu_seqlens.tolist()
         rising = all(a <= b for a, b in pairwise(ends))
         if len(ends) < 2 or ends[0] != 0 or ends[-1] != num_keys or not rising:
