@@ -52,6 +52,14 @@ def test_matrices_of_all_pairs_are_not_tried_where_they_cannot_fit():
     assert found.refused["other"] == "RuntimeError: no kernel of that kind"
 
 
+def test_a_definition_is_timed_where_it_takes_no_seconds():
+    tried = []
+    for length in (32, 2048):
+        problem_of(SIZE._replace(length=length), [], {"reference": lambda: broken(tried.append(1))},
+                   work_of(SIZE, 1, [], 1))  # fmt: skip
+    assert tried == [1]
+
+
 @pytest.mark.parametrize(("is_causal", "pairs"), [(True, 32 * 33 / 2), (False, 32**2)])
 def test_work_is_that_of_the_visible_pairs_and_of_moving_everything_once(is_causal, pairs):
     size = SIZE._replace(is_causal=is_causal, dtype=torch.bfloat16)

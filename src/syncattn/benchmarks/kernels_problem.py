@@ -14,6 +14,8 @@ __all__ = ["Problem", "Size", "Work", "flexible", "normal", "problem_of", "work_
 
 Call = Callable[[], Tensor]
 
+# Pairs times coordinates beyond which a definition is not tried: its seconds would be the others'.
+_MOST_DEFINED = 2**25
 # Pairs beyond which a form that holds matrices of all pairs is not tried: it holds about eight.
 _MOST_WEIGHTS = {"cpu": 1 << 26, "cuda": 1 << 29}
 
@@ -144,6 +146,8 @@ def _hopeless(size: Size, name: str, dense: bool) -> str | None:
     pairs = size.batch * size.heads * size.length**2
     if dense and pairs > _MOST_WEIGHTS[size.device.type]:
         return f"Each of its matrices of all pairs would take {4 * pairs / 1e9:.3g} GB."
+    if name == "reference" and pairs * size.dim > _MOST_DEFINED:
+        return f"It is the definition: {4 * pairs * size.dim / 1e9:.3g} GB of differences."
     return None
 
 
