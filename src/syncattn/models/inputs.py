@@ -87,14 +87,14 @@ def require_labels(labels: Any, logits: Tensor) -> None:
         )
     if not logits.is_meta:
         check.require_values(labels, "labels")
-    _require_below(labels, "labels", logits.shape[-1])
+    _require_below(labels, "labels", logits.shape[-1], ignored=_IGNORED)
 
 
-def _require_below(numbers: Tensor, name: str, limit: int) -> None:
+def _require_below(numbers: Tensor, name: str, limit: int, *, ignored: int | None = None) -> None:
     """Looks where that is free: not on an accelerator, not under torch.compile."""
     if torch.compiler.is_compiling() or numbers.device.type != "cpu" or numbers.numel() == 0:
         return
-    known = numbers if name == "input_ids" else numbers.masked_fill(numbers == _IGNORED, 0)
+    known = numbers if ignored is None else numbers.masked_fill(numbers == ignored, 0)
     smallest, largest = (int(value) for value in known.detach().aminmax())
     if smallest < 0 or largest >= limit:
         raise ValueError(
