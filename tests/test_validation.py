@@ -258,11 +258,6 @@ def test_one_description_of_the_coherence():
     assert_refused(selective, ValueError, "order_parameter", "got both", order_parameter=given)
 
 
-def test_more_delays_than_tokens():
-    many = {name: normal(2, 6, 1, 3) for name in ("harmonic_amplitude", "frustration")}
-    assert_refused(frustrated, ValueError, "harmonic_amplitude", "got 6 delays and 5", **many)
-
-
 @MASKED
 def test_what_a_mask_hides_need_not_be_finite(call):
     real = torch.ones(2, 5, dtype=torch.bool)

@@ -148,6 +148,21 @@ def test_a_single_token_with_a_delay_stays():
         assert not FRUSTRATED.call(inputs, backend, is_causal=True).any()
 
 
+@pytest.mark.parametrize("backend", ["auto", "dense", "reference"])
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_delay_beyond_the_end_couples_to_nothing(backend, length):
+    theta = torch.randn(1, 2, length, 4, dtype=torch.float64)
+    kernel = torch.randn(2, 2, 4, 2, 1, dtype=torch.float64)
+
+    def run(delays):
+        return functional.frustrated_synchronization(
+            theta, theta, harmonic_amplitude=kernel[0, :, :delays],
+            frustration=kernel[1, :, :delays], is_causal=True, backend=backend,
+        )  # fmt: skip
+
+    assert_same(run(4), run(length))
+
+
 def test_kernels_per_head_and_per_coordinate_agree():
     theta = torch.randn(1, 2, 5, 4, dtype=torch.float64)
     narrow = torch.randn(2, 2, 2, 1, dtype=torch.float64)

@@ -53,13 +53,7 @@ def stepped(step, tensors, chunks, key_mask=None, **options):
         part = slice(start, start + size)
         new = (None if x is None else x[:, :, part] for x in tensors)
         mask = None if key_mask is None else key_mask[:, part]
-        amplitude = options.get("harmonic_amplitude")
-        cut = {}
-        if amplitude is not None:
-            # A delay beyond the text so far has nothing to couple to.
-            delays = max(2, start + size)
-            cut = {n: options[n][:, :delays] for n in ("harmonic_amplitude", "frustration")}
-        out, state = step(*new, state, key_mask=mask, **(options | cut))
+        out, state = step(*new, state, key_mask=mask, **options)
         outputs.append(out)
         start += size
     return torch.cat(outputs, 2), state
@@ -147,6 +141,42 @@ def test_a_state_follows_the_beams_and_goes_back(name):
     assert_same(out, whole(operator, tensors, **own)[:, :, 6:].index_select(0, order))
     with pytest.raises(ValueError, match="`length` must be at most the tokens of the state"):
         state.crop(8)
+
+
+@ALL
+def test_a_step_may_take_another_backend_than_those_around_it(name):
+    operator, step, own = OPERATORS[name]
+    tensors = drawn()
+    state, outputs = None, []
+    for place in range(LENGTH):
+        backend = "reference" if place in (3, 6) else "auto"
+        new = (x[:, :, place : place + 1] for x in tensors)
+        out, state = step(*new, state, backend=backend, **own, **DRIFT)
+        outputs.append(out)
+    assert_same(torch.cat(outputs, 2), whole(operator, tensors, **own, **DRIFT))
+
+
+@ALL
+def test_a_gate_alone_may_learn_through_the_steps(name):
+    operator, step, own = OPERATORS[name]
+    phase, query_gate, key_gate = drawn()
+    query_gate.requires_grad_()
+    tensors = [phase, query_gate, key_gate]
+    outs = stepped(step, tensors, (1,) * LENGTH, **own)[0], whole(operator, tensors, **own)
+    stepwise, full = (torch.autograd.grad(out.square().sum(), query_gate)[0] for out in outs)
+    assert full.any()
+    assert_same(stepwise, full, 1e-10)
+
+
+@ALL
+def test_a_state_of_inference_goes_on_without_gradients(name):
+    operator, step, own = OPERATORS[name]
+    tensors = drawn()
+    with torch.inference_mode():
+        first, state = stepped(step, [x[:, :, :4] for x in tensors], (1,) * 4, **own)
+    with torch.no_grad():
+        second, _ = step(*(x[:, :, 4:] for x in tensors), state, **own)
+    assert_same(torch.cat([first, second], 2), whole(operator, tensors, **own))
 
 
 def test_a_detached_state_forgets_its_history():

@@ -41,6 +41,15 @@ def test_alone_the_sums_are_those_of_the_piece(alone):
     assert not ring_sums(product, (row.detach(),), (column.detach(), count), alone)[0].requires_grad
 
 
+def test_a_second_derivative_is_refused(alone):
+    row, column = (torch.randn(3, 4, requires_grad=True) for _ in range(2))
+    sums, _ = ring_sums(product, (row,), (column, torch.ones(5, 1)), alone)
+    # The second term keeps a path to the rows, round the sums.
+    loss = sums.square().sum() + (row**3).sum()
+    with pytest.raises(RuntimeError, match="must be differentiated once"):
+        torch.autograd.grad(loss, row, create_graph=True)
+
+
 def test_an_input_that_is_returned_is_a_copy(alone):
     x = torch.ones(2, requires_grad=True)
     (out,) = ring_sums(lambda _, columns, __: columns, (), (x,), alone)

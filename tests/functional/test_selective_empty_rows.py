@@ -75,6 +75,11 @@ def test_rows_that_lock_to_nothing_follow_the_policy(backend, policy, name):
     torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
     blind = ~visible.any(-1)
     assert not out[blind].any()
+    weights, _, still = functional.selective_synchronization_weights(
+        query, key, **COUPLINGS, empty_rows=policy, **options
+    )
+    torch.testing.assert_close(weights @ value, expected, rtol=1e-12, atol=1e-12)
+    assert torch.equal(still, locked)
 
 
 @pytest.mark.parametrize("backend", ["blockwise", "reference", "repeats"])

@@ -103,3 +103,9 @@ def test_what_is_not_there_is_refused():
             explain_pair(omega, omega, **indices, **COUPLINGS)
     with pytest.raises(ValueError, match="`variant` must be 'default'"):
         explain_pair(omega, omega, query=0, key=0, variant="paper", **COUPLINGS)
+
+
+def test_a_pair_without_numbers_is_refused():
+    x = torch.empty(1, 1, 2, 2, device="meta")
+    with pytest.raises(ValueError, match="`query_frequency` must hold numbers"):
+        functional.explain_pair(x, x, query=0, key=1, coupling_strength=1.0, coupling_decay=1.0)

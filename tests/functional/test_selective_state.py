@@ -198,3 +198,15 @@ def test_without_its_phases_only_a_state_of_frequencies_can_be_cropped():
     assert bare.crop(4).num_real.flatten().tolist() == [4, 4]
     with pytest.raises(ValueError, match="`length` must be at most the tokens of the state"):
         bare.crop(LENGTH + 1)
+
+
+@pytest.mark.parametrize("width", [0, 1, 3])
+def test_phases_of_another_width_than_those_of_the_past_are_refused(width):
+    x = torch.randn(1, 2, 3, 2)
+    _, state = functional.selective_synchronization_step(
+        x, x, x, coupling_strength=1.3, coupling_decay=1.1
+    )
+    with pytest.raises(ValueError, match="`phase` must have as many coordinates"):
+        functional.selective_synchronization_step(
+            x, x, torch.randn(1, 2, 3, width), state, coupling_strength=1.3, coupling_decay=1.1
+        )

@@ -44,7 +44,7 @@ def is_ours(error):
     text = str(error)
     if type(error) is TypeError and re.match(r"\w[\w.]*\(\) (got|missing) ", text):
         return True
-    named = re.search(r"`\w[\w.\[\]]*`|^The |^All ", text)
+    named = re.search(r"`\w[\w.\[\]-]*`|^The |^All ", text)
     sentences = text.endswith(".") and len(re.findall(r"\.( |$)", text)) >= 2
     return isinstance(error, OURS) and bool(named and _WHAT_CAME.search(text) and sentences)
 

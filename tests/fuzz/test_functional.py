@@ -24,7 +24,10 @@ def has_zero_size(arguments):
 
 
 def draw_selective_weights(dice):
-    return selective_inputs(dice)
+    return selective_inputs(dice) | dice.some(
+        empty_rows=lambda: dice.choice(("nearest", "mean")),
+        edge_floor=lambda: dice.choice((0.0, 0.1)),
+    )
 
 
 def draw_oscillator_weights(dice):

@@ -90,3 +90,14 @@ def test_gradcheck():
         return reference.frustrated_synchronization(weights, theta, theta, a, alpha, reach=reach)
 
     assert torch.autograd.gradcheck(function, (weights, theta, a, alpha), fast_mode=True)
+
+
+def test_a_reach_of_one_key_holds_for_all():
+    theta, weights = normal(1, 2, 4, 3), random_weights(4, 4)
+    a, alpha = normal(2, 2, 2, 3, seed=1), normal(2, 2, 2, 3, seed=2)
+    one = torch.tensor([True, False, True, True])[:, None]
+    short, full = (
+        reference.frustrated_synchronization(weights, theta, theta, a, alpha, reach=reach)
+        for reach in (one[None, None], one.expand(1, 1, 4, 4))
+    )
+    assert_same(short, full)

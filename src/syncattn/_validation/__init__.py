@@ -1,15 +1,19 @@
 """Every argument check and its sentence, in one place."""
 
 from syncattn._validation.masks import require_mask, require_new_mask, require_visibility
+from syncattn._validation.numbers import (
+    OverflowedError,
+    require_computed,
+    require_finite,
+    require_positive,
+    require_values,
+)
 from syncattn._validation.values import (
     FLOATS,
-    OverflowedError,
     require_choice,
-    require_computed,
     require_coordinates,
     require_counts,
     require_divisible,
-    require_finite,
     require_fitting,
     require_flag,
     require_floating,
@@ -17,11 +21,9 @@ from syncattn._validation.values import (
     require_integer,
     require_number,
     require_path,
-    require_positive,
     require_same,
     require_tensor,
     require_together,
-    require_values,
     shape_of,
 )
 

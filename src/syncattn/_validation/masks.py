@@ -9,7 +9,8 @@ import torch
 
 from syncattn._masks import Visibility, segments
 from syncattn._typing import Tensor
-from syncattn._validation.values import require_flag, require_values, shape_of
+from syncattn._validation.numbers import require_values
+from syncattn._validation.values import require_flag, shape_of
 
 
 def require_visibility(

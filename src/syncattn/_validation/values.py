@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from syncattn._typing import Tensor
+from syncattn._validation.numbers import require_values
 
 _LARGEST = 2**53
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -165,70 +166,6 @@ def require_fitting(tensors: dict[str, Any]) -> None:
         ) from None
 
 
-def require_values(tensor: Tensor, name: str) -> None:
-    """Refuses a tensor on the meta device, of which nothing but the shape is known.
-
-    Args:
-        tensor: The argument.
-        name: Its name.
-
-    Raises:
-        ValueError: If it has no values.
-    """
-    if tensor.device.type == "meta":
-        raise ValueError(
-            f"`{name}` must hold values; got a tensor on the meta device. Pass one on another."
-        )
-
-
-def require_finite(tensor: Tensor, name: str) -> None:
-    """Refuses NaN and infinity where looking is free of a device synchronization.
-
-    On an accelerator, and under torch.compile, nothing is looked at and a NaN spreads as NaN.
-
-    Args:
-        tensor: The argument, hidden positions already blanked.
-        name: Its name.
-
-    Raises:
-        ValueError: If a value is NaN or infinite.
-    """
-    if torch.compiler.is_compiling() or tensor.device.type != "cpu":
-        return
-    # One reduction instead of a mask of the tensor's size: any NaN or infinity survives the sum
-    # of zero multiples.
-    if not math.isfinite((tensor.detach() * 0).sum(dtype=torch.float32).item()):
-        bad = int((~torch.isfinite(tensor)).sum())
-        raise ValueError(
-            f"`{name}` must be finite wherever it is visible; got {bad} NaN or infinite values of "
-            f"{tensor.numel()}. Look for overflow upstream, or hide those positions with a mask."
-        )
-
-
-class OverflowedError(ValueError):
-    """Finite arguments gave a result that is not: in a training, it has diverged."""
-
-
-def require_computed(out: Tensor, *names: str) -> None:
-    """Refuses a result that finite arguments made infinite, where looking is free.
-
-    Args:
-        out: What was computed.
-        names: The arguments whose size decides.
-
-    Raises:
-        OverflowedError: If a value is NaN or infinite.
-    """
-    if torch.compiler.is_compiling() or out.device.type != "cpu":
-        return
-    # A sum may overflow where every term is finite, so it only says where to look closely.
-    if not math.isfinite(out.detach().sum().item()) and not bool(out.isfinite().all()):
-        raise OverflowedError(
-            f"{' and '.join(f'`{name}`' for name in names)} must be small enough for what is made "
-            f"of them to fit {out.dtype}; got values that overflow. Scale them down."
-        )
-
-
 def require_choice(value: Any, name: str, choices: Collection[Any]) -> None:
     """Refuses a value that is not among the choices.
 
@@ -377,23 +314,4 @@ def require_divisible(total: int, total_name: str, part: int, part_name: str) ->
         raise ValueError(
             f"`{total_name}` must be a multiple of `{part_name}`; got {total} and {part}. "
             f"Use {lower or upper} or {upper}, or another number of parts."
-        )
-
-
-def require_positive(tensor: Tensor, name: str) -> None:
-    """Refuses a tensor with a value that is not above 0, where looking is free.
-
-    Args:
-        tensor: The argument.
-        name: Its name.
-
-    Raises:
-        ValueError: If a value is 0, negative or NaN.
-    """
-    if torch.compiler.is_compiling() or tensor.device.type != "cpu" or tensor.numel() == 0:
-        return
-    if not (smallest := tensor.detach().min().item()) > 0:
-        raise ValueError(
-            f"`{name}` must be positive; got {smallest:g}. Pass a positive value, for example "
-            f"through softplus."
         )

@@ -47,7 +47,8 @@ def frustrated_synchronization(
 
     with the weights :math:`A` of `kuramoto_attention`. The term of delay s couples token t to the
     successors of the tokens it attends to; it counts only where :math:`u + s` is visible to t or is
-    t itself, never across a boundary of packed sequences. Theory: FS-1 to FS-8.
+    t itself, never across a boundary of packed sequences or beyond the end of the text. Theory:
+    FS-1 to FS-8.
 
     Args:
         query_phase: ``(batch, heads, queries, dim)`` radians, any real value.
@@ -74,7 +75,7 @@ def frustrated_synchronization(
 
     Raises:
         TypeError: If an argument has the wrong type or dtype.
-        ValueError: If shapes do not fit, a delay exceeds the sequence or values are not finite.
+        ValueError: If shapes do not fit or values are not finite.
         BackendUnavailableError: If the backend asked for cannot run this call.
 
     References:
@@ -147,7 +148,7 @@ def require_kernel(phase: Tensor, harmonic_amplitude: Tensor, frustration: Tenso
 
     Raises:
         TypeError: If an argument has the wrong type or dtype.
-        ValueError: If shapes do not fit, a delay exceeds the sequence or values are not finite.
+        ValueError: If shapes do not fit or values are not finite.
     """
     check.require_tensor(frustration, "frustration", "heads delays harmonics dim")
     check.require_together({
@@ -167,10 +168,3 @@ def require_kernel(phase: Tensor, harmonic_amplitude: Tensor, frustration: Tenso
                 f"Use at least one delay (0) and one harmonic."
             )
         check.require_finite(tensor, name)
-    num_keys = phase.shape[2]
-    # One step is always allowed: a text may begin with a single token, which has no successor.
-    if harmonic_amplitude.shape[1] > max(num_keys, 2):
-        raise ValueError(
-            f"`harmonic_amplitude` must not have more delays than there are tokens; got "
-            f"{harmonic_amplitude.shape[1]} delays and {num_keys} tokens. Use fewer delays."
-        )

@@ -71,7 +71,7 @@ def prefix_readout(
     else:
         out = x @ anchor_sums(anchor, value, real)
     if before is not None:
-        out = out + x @ before
+        out = out + x @ before.to(x.dtype)
     total = out[..., -1:]
     some = total > 0
     return torch.where(some, out[..., :-1] / torch.where(some, total, 1.0), 0.0)  # theory: OA-12

@@ -10,11 +10,25 @@ import torch
 from syncattn import _validation as check
 from syncattn._masks import Visibility
 from syncattn._typing import Float, Int, KeyMask, Keys, Tensor, Values
-from syncattn.functional.oscillator_attention import chosen, readout, settled_inputs
+from syncattn.functional.decoding import (
+    joined_mask,
+    keywords,
+    require_continued,
+    require_croppable,
+    step_options,
+)
+from syncattn.functional.oscillator_attention import (
+    chosen,
+    oscillator_attention,
+    readout,
+    settled_inputs,
+)
 from syncattn.functional.oscillator_inputs import Anchors, Inputs, Options, checked
 from syncattn.functional.oscillator_prefix import Sums, anchor_sums, prefix_readout
 from syncattn.functional.oscillator_settling import Equilibrium, initial_oscillators
 from syncattn.functional.oscillators import widest
+
+_KEYWORDS = keywords(oscillator_attention)
 
 
 class OscillatorState(NamedTuple):
@@ -64,12 +78,7 @@ class OscillatorState(NamedTuple):
             ValueError: If there are not so many tokens.
             RuntimeError: If the values were not kept.
         """
-        check.require_integer(length, "length", minimum=1)
-        if length > self.length:
-            raise ValueError(
-                f"`length` must be at most the tokens of the state; got {length} and "
-                f"{self.length}. A state can only become shorter."
-            )
+        require_croppable(length, self.length)
         if self.value is None:
             raise RuntimeError(
                 "The values must have been kept to crop a state; got their sums alone. Pass "
@@ -131,12 +140,7 @@ def oscillator_attention_step(
             decoding.
         BackendUnavailableError: If the backend asked for cannot run this call.
     """
-    for name in ("attn_mask", "cu_seqlens", "is_causal", "legacy_padding"):
-        if options.get(name):
-            raise ValueError(
-                f"`{name}` must be left out in a decoding step, which is causal over one sequence "
-                f"per row; got it. Use `key_mask` for padding."
-            )
+    options = step_options(options, _KEYWORDS)
     _check_new(query, key, value, anchor, key_mask, state)
     new = key.shape[2]
     whole: dict[str, Any] = options | {"key_mask": key_mask, "is_causal": True}
@@ -189,7 +193,7 @@ def _after(
         anchor=_joined(state and state.anchor, _blank(anchor.expand(batch, -1, -1, -1), key_mask)),
         value=values,
         sums=_added(state, anchor, value, key_mask) if linear else None,
-        key_mask=_joined_mask(key_mask, state, key),
+        key_mask=joined_mask(state, key_mask, key),
         num_real=count if state is None else count + state.num_real,
     )
 
@@ -216,8 +220,7 @@ def _check_new(
     check.require_instance(
         state, "state", OscillatorState, "Pass what the step before returned, or None."
     )
-    for axis, name in ((0, "sequences in the batch"), (1, "heads"), (3, "coordinates")):
-        check.require_same(state.key, "state.key", key, "key", axis, name)
+    require_continued(state.key, "state.key", key, "key")
     check.require_tensor(anchor, "anchor", "batch heads new oscillator_dim")
     check.require_same(state.anchor, "state.anchor", anchor, "anchor", 3, "coordinates")
     if state.value is not None:
@@ -274,18 +277,3 @@ def _added(
 ) -> Tensor:
     new = _sums(anchor, value, key_mask)
     return new if state is None or state.sums is None else state.sums + new
-
-
-def _joined_mask(
-    key_mask: Tensor | None, state: OscillatorState | None, key: Tensor
-) -> Tensor | None:
-    old = None if state is None else state.key_mask
-    if key_mask is None and old is None:
-        return None
-    batch, new = key.shape[0], key.shape[2]
-    past = 0 if state is None else state.length
-    parts = [
-        torch.ones(batch, size, dtype=torch.bool, device=key.device) if mask is None else mask
-        for mask, size in ((old, past), (key_mask, new))
-    ]
-    return torch.cat(parts, 1)

@@ -9,6 +9,13 @@ import torch
 
 from syncattn import _validation as check
 from syncattn._typing import Float, Int, KeyMask, Keys, Tensor
+from syncattn.functional.decoding import (
+    joined_mask,
+    keywords,
+    require_continued,
+    require_croppable,
+    step_options,
+)
 from syncattn.functional.frustrated_synchronization import (
     frustrated_synchronization,
     require_kernel,
@@ -21,6 +28,9 @@ from syncattn.kernels.kuramoto_attention import Fold, Unfold, tangent, unchanged
 from syncattn.kernels.phase_decoding import Past, continued, remembered
 from syncattn.kernels.score import Score
 
+_KURAMOTO = keywords(kuramoto_attention)
+_FRUSTRATED = keywords(frustrated_synchronization)
+
 
 class PhaseState(NamedTuple):
     """Everything that the past contributes to the next tokens: phases and their gates.
@@ -31,7 +41,7 @@ class PhaseState(NamedTuple):
         key_mask: True where a token is real, ``(batch, keys)``; None for all.
         past: What attention reads of them, made from the rest by the first step that wants it and
             kept so that a step need not touch every token; None until then, or where a sink, a
-            visible self or a longer delay rules it out.
+            visible self, a longer delay or another backend rules it out.
     """
 
     phase: Keys
@@ -62,12 +72,7 @@ class PhaseState(NamedTuple):
             TypeError: If `length` is not an integer.
             ValueError: If there are not so many tokens.
         """
-        check.require_integer(length, "length", minimum=1)
-        if length > self.length:
-            raise ValueError(
-                f"`length` must be at most the tokens of the state; got {length} and "
-                f"{self.length}. A state can only become shorter."
-            )
+        require_croppable(length, self.length)
         cropped = self._map(lambda x: x[:, :length] if x.dim() == 2 else x[:, :, :length])
         past = None if self.past is None else self.past.crop(length)
         return cropped._replace(past=past)
@@ -116,7 +121,8 @@ def kuramoto_attention_step(
             keyword contradicts decoding.
         BackendUnavailableError: If the backend asked for cannot run this call.
     """
-    after = _continued(phase, key_gate, state, key_mask, options)
+    options = step_options(options, _KURAMOTO)
+    after = _continued(phase, key_gate, state, key_mask)
     if _by_columns(phase, state, options, num_delays=1):
         return _next(phase, query_gate, state, after, options, lambda _: (unchanged, tangent))
     out = kuramoto_attention(
@@ -159,7 +165,8 @@ def frustrated_synchronization_step(
             keyword contradicts decoding.
         BackendUnavailableError: If the backend asked for cannot run this call.
     """
-    after = _continued(phase, key_gate, state, key_mask, options)
+    options = step_options(options, _FRUSTRATED)
+    after = _continued(phase, key_gate, state, key_mask)
     for name in ("harmonic_amplitude", "frustration"):
         if options.get(name) is not None:
             check.require_tensor(options[name], name, "heads delays harmonics dim")
@@ -189,7 +196,7 @@ def _by_columns(
         (state is not None or phase.shape[2] == 1)
         and options.get("sink") is None
         and options.get("exclude_self", True)
-        and options.get("backend", "auto") in {"auto", "sdpa"}
+        and options.get("backend", "auto") in ("auto", "sdpa")
         and num_delays <= 2
     )
 
@@ -234,15 +241,8 @@ def _continued(
     key_gate: Tensor | None,
     state: PhaseState | None,
     key_mask: Tensor | None,
-    options: dict[str, Any],
 ) -> PhaseState:
-    """Returns the state with the new tokens at its end."""
-    for name in ("attn_mask", "cu_seqlens", "is_causal"):
-        if name in options:
-            raise ValueError(
-                f"`{name}` must be left out in a decoding step, which is causal over one sequence "
-                f"per row; got it. Use `key_mask` for padding."
-            )
+    """Returns the state with the new tokens at its end, without columns: these lack them."""
     _require_new(phase, key_gate, state, key_mask)
     gate = None if key_gate is None else expanded(key_gate, "key_gate", phase)
     if state is None:
@@ -250,15 +250,8 @@ def _continued(
     if gate is not None:
         assert state.gate is not None
         gate = appended(state.gate, gate)
-    mask = None
-    if key_mask is not None or state.key_mask is not None:
-        batch, new = phase.shape[0], phase.shape[2]
-        parts = [
-            torch.ones(batch, size, dtype=torch.bool, device=phase.device) if m is None else m
-            for m, size in ((state.key_mask, state.length), (key_mask, new))
-        ]
-        mask = torch.cat(parts, 1)
-    return PhaseState(appended(state.phase, phase), gate, mask, state.past)
+    mask = joined_mask(state, key_mask, phase)
+    return PhaseState(appended(state.phase, phase), gate, mask)
 
 
 def _require_new(
@@ -280,8 +273,7 @@ def _require_new(
         state, "state", PhaseState, "Pass what the step before returned, or None."
     )
     check.require_together({"state.phase": state.phase, "phase": phase})
-    for axis, name in ((0, "sequences in the batch"), (1, "heads"), (3, "coordinates")):
-        check.require_same(state.phase, "state.phase", phase, "phase", axis, name)
+    require_continued(state.phase, "state.phase", phase, "phase")
     if (key_gate is None) != (state.gate is None):
         given = "without" if key_gate is None else "with"
         raise ValueError(

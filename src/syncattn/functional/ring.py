@@ -10,6 +10,7 @@ from torch import distributed
 from torch.distributed import ProcessGroup
 
 from syncattn._typing import Tensor
+from syncattn.kernels.first_order import first_order
 
 Tensors = tuple[Tensor, ...]
 Piece = Callable[[Tensors, Tensors, int], Tensors | None]
@@ -116,7 +117,7 @@ class _RingSums(torch.autograd.Function):
         return tuple(x.clone() if any(x is y for y in tensors) else x for x in sums)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *gradients: Tensor
     ) -> Any:

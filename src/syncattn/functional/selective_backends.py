@@ -182,7 +182,8 @@ def _pairs(inputs: Inputs, groups: tuple[slice, slice] | None = None) -> dict[st
     able = _requirements(inputs)
     part = groups or (slice(None), slice(None))
     every = inputs.order_parameter[part].numel() * inputs.visibility.num_keys
-    if every == 0 or not _met(able["blockwise"]):
+    # Which pairs meet hangs on values, and the meta device has none.
+    if every == 0 or inputs.order_parameter.is_meta or not _met(able["blockwise"]):
         return {"reference": every}
     with torch.no_grad():
         query, key, inverse_threshold = (x[part] for x in inputs.scaled())

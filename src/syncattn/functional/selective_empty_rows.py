@@ -29,7 +29,7 @@ def fill_empty_rows(
         inputs: The checked arguments; `empty_rows` names the policy.
     """
     policy = inputs.options.empty_rows
-    if policy == "zero" or 0 in value.shape or 0 in output.shape:
+    if policy == "zero" or output.is_meta or 0 in value.shape or 0 in output.shape:
         return output
     # What follows must not be skipped under the compiler, which cannot hang on the values.
     if not torch.compiler.is_compiling() and not bool(empty.any()):

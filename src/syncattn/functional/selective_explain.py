@@ -86,6 +86,11 @@ def explain_pair(
         )
     with torch.no_grad():
         inputs = checked(query_frequency, key_frequency, phase, named)
+        if query_frequency.is_meta:
+            raise ValueError(
+                "`query_frequency` must hold numbers to explain; got a tensor on the meta device. "
+                "Compute it on another one."
+            )
         for index, name, size in (
             (query, "query", query_frequency.shape[2]),
             (key, "key", key_frequency.shape[2]),

@@ -179,7 +179,7 @@ def _require_together(query: Tensor, key: Tensor, phase: Tensor | None, options:
 def _check_options(options: Options, dim: int) -> None:
     if options.top_k is not None:
         check.require_integer(options.top_k, "top_k", minimum=1)
-    check.require_number(options.smoothing, "smoothing", minimum=0.0)
+    check.require_number(options.smoothing, "smoothing", minimum=0.0, maximum=1e6)
     check.require_number(options.edge_floor, "edge_floor", minimum=0.0)
     check.require_choice(options.variant, "variant", ("default", "paper"))
     check.require_choice(options.empty_rows, "empty_rows", ("zero", "nearest", "mean"))

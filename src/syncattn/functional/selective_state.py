@@ -9,9 +9,18 @@ import torch
 
 from syncattn import _validation as check
 from syncattn._typing import Float, Int, KeyMask, Keys, Tensor, Values
+from syncattn.functional.decoding import (
+    joined_mask,
+    keywords,
+    require_continued,
+    require_croppable,
+    step_options,
+)
 from syncattn.functional.oscillators import at_least_float32, coherence
 from syncattn.functional.selective_decoding import few_rows
 from syncattn.functional.selective_synchronization import selective_synchronization
+
+_KEYWORDS = keywords(selective_synchronization)
 
 
 class SynchronizationState(NamedTuple):
@@ -64,12 +73,7 @@ class SynchronizationState(NamedTuple):
             ValueError: If there are not so many tokens.
             RuntimeError: If the phases were not kept.
         """
-        check.require_integer(length, "length", minimum=1)
-        if length > self.length:
-            raise ValueError(
-                f"`length` must be at most the tokens of the state; got {length} and "
-                f"{self.length}. A state can only become shorter."
-            )
+        require_croppable(length, self.length)
         if self.cosine is not None and self.phase is None:
             raise RuntimeError(
                 "The phases must have been kept to crop a state; got their sums alone. Pass "
@@ -132,12 +136,7 @@ def selective_synchronization_step(
             keyword contradicts decoding.
         BackendUnavailableError: If the backend asked for cannot run this call.
     """
-    for name in ("attn_mask", "cu_seqlens", "is_causal", "order_parameter", "self_pairs"):
-        if name in options:
-            raise ValueError(
-                f"`{name}` must be left out in a decoding step, which is causal over one sequence "
-                f"per row; got it. Use `key_mask` for padding."
-            )
+    options = step_options(options, _KEYWORDS)
     if phase is not None:
         check.require_tensor(phase, "phase", "batch heads new phase_dim")
     _check_new(frequency, value, phase, key_mask, state)
@@ -148,7 +147,7 @@ def selective_synchronization_step(
     after = SynchronizationState(
         frequency if state is None else torch.cat([state.frequency, frequency], 2),
         value if state is None else torch.cat([state.value, value], 2),
-        _joined_mask(key_mask, state, frequency),
+        joined_mask(state, key_mask, frequency),
         _last(cosine),
         _last(sine),
         count[:, :, -1:],
@@ -201,9 +200,10 @@ def _check_new(
         state, "state", SynchronizationState, "Pass what the step before returned, or None."
     )
     check.require_together({"state.frequency": state.frequency, "frequency": frequency})
-    for axis, name in ((0, "sequences in the batch"), (1, "heads"), (3, "coordinates")):
-        check.require_same(state.frequency, "state.frequency", frequency, "frequency", axis, name)
+    require_continued(state.frequency, "state.frequency", frequency, "frequency")
     check.require_same(state.value, "state.value", value, "value", 3, "coordinates")
+    if phase is not None and state.cosine is not None:
+        check.require_same(state.cosine, "state.cosine", phase, "phase", 3, "coordinates")
     if (phase is None) != (state.cosine is None):
         given = "without" if phase is None else "with"
         raise ValueError(
@@ -253,18 +253,3 @@ def _joined_phase(phase: Tensor | None, state: SynchronizationState | None) -> T
             "without. Begin with it."
         )
     return torch.cat([state.phase, phase], 2)
-
-
-def _joined_mask(
-    key_mask: Tensor | None, state: SynchronizationState | None, frequency: Tensor
-) -> Tensor | None:
-    old = None if state is None else state.key_mask
-    if key_mask is None and old is None:
-        return None
-    batch, new = frequency.shape[0], frequency.shape[2]
-    past = 0 if state is None else state.length
-    parts = [
-        torch.ones(batch, size, dtype=torch.bool, device=frequency.device) if mask is None else mask
-        for mask, size in ((old, past), (key_mask, new))
-    ]
-    return torch.cat(parts, 1)

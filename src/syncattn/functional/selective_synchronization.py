@@ -210,6 +210,8 @@ def selective_synchronization_weights(
     unbiased_order_parameter: bool = False,
     top_k: int | None = None,
     smoothing: float = 0.0,
+    edge_floor: float = EDGE_FLOOR,
+    empty_rows: str = "zero",
     variant: str = "default",
 ) -> tuple[WeightMatrix, Order, Bool[Tensor, "batch heads queries keys"]]:
     """Returns the dense weights, the order parameter of every row and which pairs lock.
@@ -229,19 +231,25 @@ def selective_synchronization_weights(
         unbiased_order_parameter: See `selective_synchronization`.
         top_k: See `selective_synchronization`.
         smoothing: See `selective_synchronization`.
+        edge_floor: See `selective_synchronization`.
+        empty_rows: See `selective_synchronization`; filled rows are not locked.
         variant: See `selective_synchronization`.
 
     Returns:
-        The weights (rows sum to 1, or to 0 where nothing locks), the order parameter in [0, 1],
-        and the locked pairs.
+        The weights (rows sum to 1, or to 0 where nothing locks and nothing fills them), the order
+        parameter in [0, 1], and the locked pairs.
     """
     options = Options(
         coupling_strength, coupling_decay, order_parameter, attn_mask, key_mask, cu_seqlens,
         is_causal, self_pairs, unbiased_order_parameter=unbiased_order_parameter, top_k=top_k,
-        smoothing=smoothing, variant=variant,
+        smoothing=smoothing, edge_floor=edge_floor, empty_rows=empty_rows, variant=variant,
     )  # fmt: skip
     inputs = checked(query_frequency, key_frequency, phase, options)
     strength = inputs.dense()
     weights = reference.synchronization_weights(strength, epsilon=_epsilon(options))
+    # The output on one-hot values is the row of weights.
+    one_hot = torch.eye(key_frequency.shape[2], dtype=weights.dtype, device=weights.device)
+    one_hot = one_hot.expand(*weights.shape[:2], -1, -1)
+    weights = fill_empty_rows(weights, strength.detach().sum(-1) == 0, one_hot, inputs)
     check.require_computed(weights, "query_frequency", "key_frequency")
     return weights, inputs.order_parameter, strength > 0

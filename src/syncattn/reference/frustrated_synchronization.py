@@ -58,6 +58,8 @@ def frustrated_synchronization(
         The phase increment, radians.
     """
     num_keys = key_phase.shape[-2]
+    if reach is not None:
+        reach = reach.expand(*reach.shape[:-1], num_keys)
     total = torch.zeros_like(query_phase)
     for s in range(harmonic_amplitude.shape[1]):
         A = weights[..., : max(num_keys - s, 0)]

@@ -82,7 +82,8 @@ def synchronization(
     locked = q > 0 if mask is None else (q > 0) & mask
     q = torch.where(locked, q, 1.0)
     if smoothing > 0:
-        s = ((q + smoothing**2).sqrt() - smoothing) / (math.sqrt(1 + smoothing**2) - smoothing)
+        # The same without differences, which cancel where d is large.
+        s = q * (math.sqrt(1 + smoothing**2) + smoothing) / ((q + smoothing**2).sqrt() + smoothing)
     else:
         s = q.sqrt()
         if edge_floor > 0:
