@@ -96,8 +96,10 @@ def measure(output: Path, head_dim: int, heads: int, seconds: float) -> int:
         f"run_kernels(KernelsConfig(head_dim={head_dim}, heads={heads}, device='cuda', "
         f"seconds={seconds:.0f}, output=Path({str(output)!r})))"
     )
-    failed = run([sys.executable, "-c", code], seconds + 60)
     table = ROOT / output / "kernels.md"
+    # What an earlier run has left would be taken for what this one has measured.
+    table.unlink(missing_ok=True)
+    failed = run([sys.executable, "-c", code], seconds + 60)
     if table.exists():
         print(table.read_text(encoding="utf-8"), flush=True)
     return failed

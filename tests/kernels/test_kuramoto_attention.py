@@ -94,3 +94,20 @@ def test_nothing_seen_means_no_motion():
         assert not out.any()
         (gradient,) = torch.autograd.grad(out.sum(), theta)
         assert not gradient.any()
+
+
+def test_a_drift_that_alone_learns_is_not_split():
+    # Large enough for parts, which are written in place.
+    theta = torch.randn(4, 4, 130, 32)
+    turn = [torch.randn(130, 32, requires_grad=True) for _ in range(2)]
+    gate = torch.ones_like(theta)
+    seen = Visibility(130, 130, is_causal=True, exclude_self=True)
+    score = Score(theta, theta, gate, gate, tuple(turn), 0.3, None, seen)
+    assert len(MODULE._parts(score._replace(drift=None), ())) > 1
+    found = torch.autograd.grad(kernels.kuramoto_attention(score).square().sum(), turn)
+    learned = theta.clone().requires_grad_()
+    every = score._replace(key_phase=learned, query_phase=learned)
+    expected = torch.autograd.grad(kernels.kuramoto_attention(every).square().sum(), turn)
+    for x, other in zip(found, expected, strict=True):
+        assert x.any()
+        torch.testing.assert_close(x, other)

@@ -1,5 +1,8 @@
 """The compiled sums: as exact as the operations they replace, harmless where they cannot run."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -171,3 +174,38 @@ def test_without_a_compiler_it_warns_and_stays_off(monkeypatch, command):
     with pytest.warns(RuntimeWarning, match="`fuse` must find a C compiler"):
         assert not fuse()
     assert not fits(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), Visibility(1, 1))
+
+
+def test_a_library_that_cannot_be_deleted_is_no_failure(monkeypatch, tmp_path):
+    # On Windows a loaded library is in use; compiling and loading are as good as done here.
+    def make(command, **rules):
+        Path(command[command.index("-o") + 1]).touch()
+
+    def keep(path, *rules, **places):
+        if str(path).endswith(".so"):
+            raise OSError("in use")
+        unlink(path, *rules, **places)
+
+    unlink, loaded = passes.os.unlink, passes.ctypes.pythonapi
+    monkeypatch.setenv("CC", sys.executable)
+    monkeypatch.setattr(passes.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(passes.subprocess, "run", make)
+    monkeypatch.setattr(passes.ctypes, "CDLL", lambda path: loaded)
+    monkeypatch.setattr(passes.os, "unlink", keep)
+    assert passes._build() is loaded
+    assert list(tmp_path.rglob("*.so"))
+
+
+def test_another_dtype_is_refused_before_it_is_read(compiled):
+    row = torch.zeros(1, 3, 2)
+    kind, everyone = Kind("softplus"), Visibility(3, 3)
+    for name, wrong in (("row", row.bfloat16()), ("column", row.double()), ("value", row.half())):
+        operands = {"row": row, "column": row, "value": row} | {name: wrong}
+        with pytest.raises(TypeError, match=rf"`{name}` must be of torch\.float32 on the CPU"):
+            pair_sums(**operands, kind=kind, visibility=everyone)
+    for name in ("threshold", "count"):
+        with pytest.raises(TypeError, match=rf"`{name}` must be of torch\.float32 on the CPU"):
+            pair_sums(row, row, row, kind, everyone, **{name: torch.ones(1, 3).double()})
+    weight = torch.zeros(1, 3, 3, dtype=torch.bfloat16)
+    with pytest.raises(TypeError, match=r"`weight` must be of torch\.float32 on the CPU"):
+        pair_gradients(row, row, row, weight, kind, everyone)

@@ -21,6 +21,8 @@ def score(phase, key_mask=None):
 @pytest.mark.parametrize("new", [1, 3, FEW + 1])
 @pytest.mark.parametrize("before", [0, 1, 6])
 def test_goes_on_where_the_past_ended(before, new, masked):
+    if before == 0 and new > 1:
+        pytest.skip("several first tokens are a prompt, which is no step")
     phase = torch.randn(2, 2, before + new, 3, dtype=torch.float64)
     key_mask = None
     if masked:

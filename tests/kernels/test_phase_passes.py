@@ -92,3 +92,30 @@ def test_packed_sequences_do_not_meet(compiled):
     packed = run(phase, cu_seqlens=ends)
     torch.testing.assert_close(packed[:, :, :5], run(phase[:, :, :5].clone()))
     torch.testing.assert_close(packed[:, :, 5:], run(phase[:, :, 5:].clone()))
+
+
+@pytest.mark.parametrize("length", [33, 300])
+@pytest.mark.parametrize("gate", [0.3, 40.0])
+def test_autocast_changes_nothing(compiled, length, gate):
+    # Half precision in between was read as float32, beyond its end.
+    phase, gates = (torch.randn(1, 2, length, 16) for _ in range(2))
+    tensors = [phase.requires_grad_(), (gate * gates).detach().requires_grad_()]
+
+    def run(enabled):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            out = functional.kuramoto_attention(phase, phase, tensors[1], is_causal=True)
+        return [out, *torch.autograd.grad(out.square().sum(), tensors)]
+
+    for found, expected in zip(run(True), run(False), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_another_dtype_is_refused_before_it_is_read(compiled):
+    angle = torch.zeros(1, 1, 3, 2)
+    hidden = torch.zeros(1, 3, dtype=torch.bool)
+    plan = phase_passes._Plan(angle, angle, 0, 4, 4, 1, None, hidden)
+    assert plan.call(mean=torch.zeros(1, 1, 3, 4)).mean
+    with pytest.raises(TypeError, match=r"`mean` must be of torch\.float32 on the CPU"):
+        plan.call(mean=torch.zeros(1, 1, 3, 4, dtype=torch.bfloat16))
+    with pytest.raises(TypeError, match=r"`hidden` must be of torch\.bool on the CPU"):
+        plan._replace(hidden=hidden.float()).call()

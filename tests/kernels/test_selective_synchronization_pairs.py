@@ -93,6 +93,23 @@ def test_no_pair_within_reach_is_left_out(method, queries, keys, dim, spread, of
 
 
 @pytest.mark.parametrize("method", ["window", "pruned"])
+def test_tokens_far_away_hide_no_pair_of_those_that_are_near(method):
+    # What moves all points to a common middle rounds by the far ones.
+    for seed in range(16):
+        generator = torch.Generator().manual_seed(seed)
+        a, b, far = (torch.rand(size, generator=generator) for size in (64, 64, 128))
+        # Off the grid that the far tokens leave of the near ones.
+        radius = 0.5 + 0.0571 * seed
+        x = torch.cat([1e-4 * a, radius - 1.5e-4 - 1e-3 * b, 3e5 + far])[None, :, None]
+        entries = live_leaves(
+            x, x, torch.full((1, 256), radius), Visibility(256, 256), method=method, coordinate=0
+        )
+        near = torch.cdist(x.double(), x.double()) <= radius
+        assert near[0, :64, 64:128].any()
+        assert (is_live(entries, x, x) | ~near).all()
+
+
+@pytest.mark.parametrize("method", ["window", "pruned"])
 def test_arrangements_take_and_put_back(method):
     query = points(150, 2)
     entries = live_leaves(

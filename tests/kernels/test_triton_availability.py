@@ -158,3 +158,11 @@ def test_auto_never_interprets():
     assert choice.backend == "blockwise"
     assert "triton" not in choice.pairs
     assert kernels.triton_requirements is triton_requirements
+
+
+def test_tensors_without_numbers_store_no_verdict(monkeypatch):
+    monkeypatch.setattr(availability, "_INTERPRETED", True)
+    monkeypatch.setattr(availability, "_failures", {})
+    with FakeTensorMode():
+        assert unmet(torch.empty(1, 1, 4, 8)) != []
+        assert availability._failures == {}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from syncattn._masks import Visibility
 from syncattn._typing import Tensor
+from syncattn.kernels.first_order import first_order
 from syncattn.kernels.native import Kind, fits, pair_gradients, pair_sums
 from syncattn.kernels.scaled_dot_product import SHORT, by_products
 
@@ -37,7 +37,7 @@ class _Mean(torch.autograd.Function):
         return mean.unflatten(0, query.shape[:2])
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *gradients: Tensor
     ) -> tuple[Tensor | None, ...]:

@@ -15,7 +15,7 @@ import torch
 
 from syncattn._typing import Tensor
 
-__all__ = ["fuse", "fused", "run", "takes"]
+__all__ = ["fuse", "fused", "pointer", "run", "takes"]
 
 _SOURCES = tuple(Path(__file__).with_name(name) for name in ("pairwise.c", "phases.c"))
 # Without -ffast-math clamps and roots stay branches, one element at a time. It is safe in compiling
@@ -82,7 +82,8 @@ def _build() -> ctypes.CDLL:
     compiler = next((path for name in names if (path := shutil.which(name))), None)
     if compiler is None:
         raise OSError(f"none of {', '.join(names)}")
-    with tempfile.TemporaryDirectory(prefix="syncattn-") as folder:
+    # Where a loaded library cannot be deleted, as on Windows, its file stays behind.
+    with tempfile.TemporaryDirectory(prefix="syncattn-", ignore_cleanup_errors=True) as folder:
         failure = ""
         for number, tuning in enumerate(_TUNING):
             library = Path(folder, f"{number}.so")
@@ -113,6 +114,26 @@ def takes(*tensors: Tensor) -> bool:
     """
     ours = all(x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors)
     return _enabled and ours and not torch.compiler.is_compiling()
+
+
+def pointer(tensor: Tensor, name: str, dtype: torch.dtype) -> int:
+    """Returns where a tensor lies, for a field of a call.
+
+    Args:
+        tensor: The tensor.
+        name: The field.
+        dtype: What the C source reads there; anything else would be read as garbage, or beyond the
+            end.
+
+    Raises:
+        TypeError: If the tensor is of another dtype, or not on the CPU.
+    """
+    if tensor.dtype != dtype or tensor.device.type != "cpu":
+        raise TypeError(
+            f"`{name}` must be of {dtype} on the CPU for the compiled passes; got {tensor.dtype} "
+            f"on {tensor.device.type}. Convert it before, or use `fuse(False)`."
+        )
+    return tensor.data_ptr()
 
 
 def run(name: str, call: ctypes.Structure) -> None:

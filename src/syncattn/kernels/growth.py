@@ -25,21 +25,28 @@ def appended(past: Tensor, new: Tensor) -> Tensor:
     """Returns the tokens of the past and the new ones, along the second axis from the end.
 
     The past stays as it is: room behind it is used once, by the first who appends, and whoever
-    branches off later gets a copy. With gradients everything is copied.
+    branches off later gets a copy. Where gradients may be recorded everything is copied: what needs
+    none itself may be kept for those of others, and must then stay as it is.
 
     Args:
         past: ``(..., tokens, width)``.
         new: ``(..., more, width)``.
 
     Returns:
-        ``(..., tokens + more, width)``.
+        ``(..., tokens + more, width)``, of the dtype that holds both.
     """
-    recorded = torch.is_grad_enabled() and (past.requires_grad or new.requires_grad)
-    if recorded or torch.compiler.is_compiling():
+    alike = past.dtype == new.dtype
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or not alike:
         return torch.cat([past, new], -2)
     length, total = past.shape[-2], past.shape[-2] + new.shape[-2]
     room: _Room | None = getattr(past, "_room", None)
-    if room is None or room.taken != length or room.buffer.shape[-2] < total:
+    # Outside of inference mode nothing made in it may be written.
+    if (
+        room is None
+        or room.taken != length
+        or room.buffer.shape[-2] < total
+        or room.buffer.is_inference() != torch.is_inference_mode_enabled()
+    ):
         size = total + max(_LEAST, total // 4)
         room = _Room(new.new_empty(*past.shape[:-2], size, past.shape[-1]), length)
         room.buffer[..., :length, :] = past

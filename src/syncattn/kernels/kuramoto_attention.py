@@ -153,9 +153,11 @@ WHOLE: Part = (slice(None), slice(None))
 def _parts(score: Score, learned: tuple[Tensor, ...]) -> list[Part]:
     """Returns the slices of batch and heads to work on at once."""
     batch, heads, length, dim = score.key_phase.shape
-    tensors = (*(x for x in score if isinstance(x, torch.Tensor)), *learned)
+    given = (x for x in score if isinstance(x, torch.Tensor))
+    tensors = (*given, *(score.drift or ()), *learned)
     recorded = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-    if recorded or torch.compiler.is_compiling() or score.key_phase.device.type != "cpu":
+    looped = score.key_phase.device.type == "cpu" and not torch.compiler.is_compiling()
+    if recorded or not looped or batch * heads == 0:
         return [WHOLE]
     most = max(CACHED_ELEMENTS // max(length * dim, 1), 1)
     sequences, some = max(most // heads, 1), min(most, heads)

@@ -9,7 +9,7 @@ import torch
 
 from syncattn._masks import Visibility
 from syncattn._typing import Float, Int, Tensor
-from syncattn.kernels.compiled import run, takes
+from syncattn.kernels.compiled import pointer, run, takes
 
 __all__ = ["Blocks", "Kind", "PairGradients", "fits", "pair_gradients", "pair_sums"]
 
@@ -134,7 +134,9 @@ def pair_sums(
     """
     call, keep = _call(row, column, value, kind, visibility, threshold, count, blocks)
     sums, total = row.new_empty(*row.shape[:2], value.shape[-1]), row.new_empty(row.shape[:2])
-    call.sums, call.total = sums.data_ptr(), total.data_ptr()
+    call.sums, call.total = (
+        pointer(x, name, torch.float32) for x, name in ((sums, "sums"), (total, "total"))
+    )
     run("pairwise_forward", call)
     del keep
     return sums, total
@@ -173,7 +175,7 @@ def pair_gradients(
     """
     call, keep = _call(row, column, value, kind, visibility, threshold, count, blocks)
     weight = weight.contiguous()
-    call.weight = weight.data_ptr()
+    call.weight = pointer(weight, "weight", torch.float32)
     result = PairGradients(
         torch.zeros_like(keep[0]) if points else None,
         row.new_zeros(row.shape[:2]) if thresholds else None,
@@ -181,7 +183,8 @@ def pair_gradients(
         value.new_zeros(value.shape) if values else None,
     )
     for name, gradient in zip(("d_row", "d_threshold", "d_column", "d_value"), result, strict=True):
-        setattr(call, name, None if gradient is None else gradient.data_ptr())
+        if gradient is not None:
+            setattr(call, name, pointer(gradient, name, torch.float32))
     run("pairwise_backward", call)
     del keep
     return result
@@ -223,7 +226,7 @@ def _call(
     )
     own = None if blocks is None else blocks.row_place
     for name, tensor in zip(("row", "column", "value"), keep, strict=True):
-        setattr(call, name, tensor.data_ptr())
+        setattr(call, name, pointer(tensor, name, torch.float32))
     named: dict[str, Tensor | None] = {"threshold": threshold, "count": count}
     named |= _intervals(visibility, row.device, own)
     if blocks is not None:
@@ -231,10 +234,10 @@ def _call(
     for name, tensor in named.items():
         if tensor is None:
             continue
-        whole = not tensor.is_floating_point()
-        tensor = (tensor.to(torch.int32) if whole else tensor).contiguous()
+        dtype = torch.float32 if name in ("threshold", "count") else torch.int32
+        tensor = (tensor.to(dtype) if dtype == torch.int32 else tensor).contiguous()
         keep.append(tensor)
-        setattr(call, name, tensor.data_ptr())
+        setattr(call, name, pointer(tensor, name, dtype))
     return call, keep
 
 

@@ -9,6 +9,7 @@ from torch.nn.functional import elu, softplus
 
 from syncattn._masks import Visibility
 from syncattn._typing import Float, Keys, Queries, Tensor
+from syncattn.kernels.first_order import first_order
 from syncattn.kernels.native import Kind, fits, pair_gradients, pair_sums
 from syncattn.kernels.registration import Form, register
 from syncattn.kernels.selective_synchronization_tiles import DenseTile, Workspace, dense_tiles
@@ -259,6 +260,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
     ctx.settings = inputs[6:]
 
 
+@first_order
 def _differentiate(ctx: Any, d_sums: Tensor, d_total: Tensor) -> tuple[Any, ...]:
     points = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
     value = ctx.needs_input_grad[2]

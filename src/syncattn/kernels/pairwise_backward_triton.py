@@ -180,7 +180,7 @@ def pair_column_gradients(
         scale = tl.load(stretch + head)
         # Any point will do that no mask can hide: the mean of what is visible.
         many = tl.maximum(tl.sum(here.to(tl.float32), 0), 1.0)
-        centre = tl.sum(left.to(tl.float32), 0) / many
+        centre = finite(tl.sum(left.to(tl.float32), 0) / many)
     left_norm = squared_norms(column_norm, group * columns + j, here, KIND, DIRECT)
     held = load_tile(value + batch * value_b + head * value_h, value_l, j, here, DV, BLOCK_V)
     held = held.to(d_out.dtype.element_ty)

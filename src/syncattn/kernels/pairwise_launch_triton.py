@@ -126,9 +126,9 @@ class Pairs(NamedTuple):
     def direct(self) -> bool:
         """True where distances are sums of squared differences, exact but without matrix units.
 
-        Products of half precision are exact too, and what cancels lies below its resolution.
+        What cancels between products lies below the resolution of bfloat16, not of float16.
         """
-        few = self.row.shape[-1] <= 4 or self.row.dtype == torch.float32
+        few = self.row.shape[-1] <= 4 or self.row.dtype != torch.bfloat16
         return self.kind == "distance" and few
 
     @property

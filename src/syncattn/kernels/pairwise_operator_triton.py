@@ -8,6 +8,7 @@ import torch
 
 from syncattn._masks import Visibility
 from syncattn._typing import Float, Keys, Queries, Tensor, Values
+from syncattn.kernels.first_order import first_order
 from syncattn.kernels.pairwise_launch_triton import (
     NORMALISED,
     launch_columns,
@@ -76,7 +77,7 @@ def pair_sums(
         column: Points of the columns, in the same dtype.
         value: Values, in any of the three dtypes.
         kernel: How a pair becomes a strength.
-        visibility: Who may see whom, without attention mask. What hidden keys hold is never read.
+        visibility: Who may see whom, without attention mask. What padding holds is never read.
         threshold: :math:`g_i = 1/\Gamma_i`, at least 0, for distances.
         stretch: Factor of squared distances of each head, for distances.
         sink: Logit of attending to nothing of each head, for softmax.
@@ -231,10 +232,11 @@ def _weights(
         return torch.ones_like(total), d_total.float().contiguous()
     delta = row_dots(dense_last(d_out.to(out.dtype)), dense_last(out))
     if kind == "softmax":
-        return torch.ones_like(total), d_total.float() * _LOG2E - delta
+        # The kernels read rows one after another, whatever strides the gradient came with.
+        return torch.ones_like(total), (d_total.float() * _LOG2E - delta).contiguous()
     some = total > 0
     factor = torch.where(some, 1.0 / torch.where(some, total, 1.0), 0.0)
-    return factor, torch.where(some, d_total.float() - factor * delta, 0.0)
+    return factor, torch.where(some, d_total.float() - factor * delta, 0.0).contiguous()
 
 
 def _forward_fake(row: Tensor, column: Tensor, value: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
@@ -262,6 +264,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
     ctx.settings = inputs[8:]
 
 
+@first_order
 def _differentiate(ctx: Any, d_out: Tensor, d_total: Tensor) -> tuple[Any, ...]:
     *tensors, out, total = ctx.saved_tensors
     wanted = ctx.needs_input_grad[:6]

@@ -211,7 +211,8 @@ def product_slope(x, KIND: tl.constexpr, POWER: tl.constexpr):
     else:
         base = tl.maximum(1.0 + x, 0.0)
         if POWER == 1:
-            return tl.where(base > 0.0, 1.0, 0.0)
+            # At the very edge torch's clamp has a slope of 1.
+            return tl.where(1.0 + x >= 0.0, 1.0, 0.0)
         elif POWER == 2:
             return 2.0 * base
         else:

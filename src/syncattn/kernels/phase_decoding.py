@@ -58,7 +58,7 @@ def continued(
 
     Args:
         score: Of the last token of the past, if there is one, and the new tokens, without sink.
-        past: Columns of the past; None at the start.
+        past: Columns of the past; None at the start, where there is one new token.
         key_mask: True where a token is real, ``(batch, keys)`` with the past; None for all.
         fold: See `kuramoto_attention.couple`.
         unfold: See there.
@@ -85,10 +85,6 @@ def _mean(
     if before == 0:
         return query.new_zeros(*query.shape[:3], value.shape[-1])
     mask = None if key_mask is None else key_mask[:, :-1]
-    if before < new:
-        # The first token of a text has nothing before it.
-        rest = _mean(query[:, :, 1:], key, value, scale, key_mask)
-        return torch.cat([torch.zeros_like(rest[:, :, :1]), rest], 2)
     seen = Visibility(new, before, is_causal=new > 1, key_mask=mask)
     if new > FEW:
         return attend(query, key, value, scale=scale, visibility=seen)

@@ -6,11 +6,11 @@ import ctypes
 from typing import Any, NamedTuple
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from syncattn._typing import Float, Tensor
 from syncattn.kernels.bounded_softmax import attend_bounded, is_bounded, pays
-from syncattn.kernels.compiled import run, takes
+from syncattn.kernels.compiled import pointer, run, takes
+from syncattn.kernels.first_order import first_order
 from syncattn.kernels.scaled_dot_product import attend, widths
 from syncattn.kernels.score import Score
 
@@ -74,7 +74,8 @@ class _Plan(NamedTuple):
         if self.hidden is not None:
             tensors["hidden"] = self.hidden
         for name, tensor in tensors.items():
-            setattr(call, name, tensor.data_ptr())
+            dtype = torch.bool if name == "hidden" else torch.float32
+            setattr(call, name, pointer(tensor, name, dtype))
         if "real" in tensors:
             call.delays = tensors["real"].shape[1]
         for name, tensor in ({"phase": self.cosine} | tensors).items():
@@ -112,7 +113,7 @@ class _Encode(torch.autograd.Function):
         return query, key, value
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *gradients: Tensor
     ) -> tuple[Tensor | None, ...]:
@@ -147,7 +148,7 @@ class _Unfold(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *gradients: Tensor
     ) -> tuple[Tensor | None, ...]:
@@ -213,8 +214,10 @@ def couple_compiled(score: Score, real: Kernel, imaginary: Kernel) -> Tensor:
     query_gate, key_gate = _aligned(score.query_gate), _aligned(score.key_gate)
     operands: Any = _Encode.apply(phase, query_gate, key_gate, real, imaginary, plan)
     scaled: Any = {"scale": score.scale, "visibility": seen}
-    summed = summed and is_bounded(*operands, **scaled)
-    mean = _aligned((attend_bounded if summed else attend)(*operands, **scaled))
+    # Autocast would answer in half precision, which the passes do not read.
+    with torch.autocast(phase.device.type, enabled=False):
+        summed = summed and is_bounded(*operands, **scaled)
+        mean = _aligned((attend_bounded if summed else attend)(*operands, **scaled))
     out: Any = _Unfold.apply(phase, mean, plan)
     return out
 

@@ -9,6 +9,7 @@ import torch
 
 from syncattn._masks import Visibility
 from syncattn._typing import Float, Keys, Order, Queries, Tensor, Values
+from syncattn.kernels.first_order import first_order
 from syncattn.kernels.registration import Form, register
 from syncattn.kernels.selective_synchronization_engine import (
     Gradients,
@@ -362,6 +363,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
     ctx.settings = inputs[8:]
 
 
+@first_order
 def _differentiate(ctx: Any, grad_output: Tensor, grad_total: Tensor) -> tuple[Any, ...]:
     *tensors, output, total = ctx.saved_tensors
     points, value, threshold = (

@@ -189,9 +189,8 @@ def live_leaves(
     reach = queries.take(radius).amax(-1)
     own = _own_leaves(queries, keys, visibility.offset)
     if method == "window":
-        row, column = _window(
-            queries.take(query[..., coordinate]), keys.take(key[..., coordinate]), reach, own
-        )
+        places = queries.take(query[..., coordinate]), keys.take(key[..., coordinate])
+        row, column = _window(*places, reach, own)
     else:
         row, column = _near_boxes(queries.take(query), keys.take(key), reach, own)
     entries = Entries(queries, keys, row, column)
@@ -210,8 +209,7 @@ def _own_leaves(queries: Arrangement, keys: Arrangement, offset: int) -> Tensor:
 
 def _window(query: Tensor, key: Tensor, reach: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     """Live leaves of sorted values ``(groups, leaves, size)``: one run per query leaf."""
-    largest = torch.maximum(query.abs().amax(), key.abs().amax())
-    reach = reach + 8 * torch.finfo(query.dtype).eps * largest
+    reach = reach + _rounding(query[..., None], key[..., None])
     first = torch.searchsorted(key.amax(-1), (query.amin(-1) - reach).contiguous())
     last = torch.searchsorted(key.amin(-1), (query.amax(-1) + reach).contiguous(), right=True)
     first = torch.minimum(first, own.amin(-1))
@@ -223,9 +221,16 @@ def _window(query: Tensor, key: Tensor, reach: Tensor, own: Tensor) -> tuple[Ten
     return row, first[row] + place
 
 
+def _rounding(query: Tensor, key: Tensor) -> Tensor:
+    """Returns what rounding of coordinates, moved or scaled, can add to a distance of a group."""
+    largest = torch.maximum(*(x.abs().amax((1, 2, 3)) for x in (query, key)))
+    return 8 * torch.finfo(query.dtype).eps * query.shape[-1] ** 0.5 * largest[:, None]
+
+
 def _near_boxes(query: Tensor, key: Tensor, reach: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     """Live leaves of points ``(groups, leaves, size, dim)`` by boxes and by balls."""
     groups, query_leaves, key_leaves = query.shape[0], query.shape[1], key.shape[1]
+    reach = reach + _rounding(query, key)
     step = max(1, _BOUNDS_AT_ONCE // (query_leaves * key_leaves))
     live = torch.empty(groups, query_leaves, key_leaves, dtype=torch.bool, device=query.device)
     for start in range(0, groups, step):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from syncattn._backends import Requirement
 from syncattn._masks import Visibility
@@ -71,8 +72,9 @@ def with_triton(
 def _failure(device: torch.device) -> str | None:
     """Returns why a tiny kernel fails on a device; None where it runs."""
     kind = device.type
-    if torch.compiler.is_compiling() or _is_captured():
-        # A graph cannot hold the search; what an eager call has found out, it can use.
+    if torch.compiler.is_compiling() or _is_captured() or _is_faked():
+        # A graph cannot hold the search, and tensors without numbers find nothing out; what an
+        # eager call has found out, they can use.
         return _failures.get(kind, "it has not run eagerly in this process yet")
     if kind in _failures:
         return _failures[kind]
@@ -89,6 +91,10 @@ def _failure(device: torch.device) -> str | None:
 
 def _is_captured() -> bool:
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+
+
+def _is_faked() -> bool:
+    return isinstance(torch.empty(0, device="cpu"), FakeTensor)
 
 
 def _try(device: torch.device) -> str | None:
