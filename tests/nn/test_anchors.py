@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -96,12 +97,39 @@ def test_a_table_is_read_by_place(kind):
 
 
 @pytest.mark.parametrize("kind", TABLES)
-def test_a_vanished_vector_is_refused(kind):
+def test_a_vanished_vector_is_refused_where_its_direction_is_read(kind):
     module = build(kind)
     with torch.no_grad():
         module.raw_anchor[1, 4:6] = 0
+    assert module(tokens(3), torch.arange(3)).norm(dim=-1).min() > 0
+    if kind != "unit":
+        assert module(tokens(6), torch.arange(6)).isfinite().all()
+        return
     with pytest.raises(ValueError, match="`anchor` must have vectors of length above 0; got 2"):
-        module(tokens(3), torch.arange(3))
+        module(tokens(6), torch.arange(6))
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e-8, 1e-30])
+def test_unit_anchors_have_length_one_however_short_the_table(size):
+    module = build("unit")
+    direction = module(tokens(), torch.arange(9)).detach()
+    with torch.no_grad():
+        module.raw_anchor.mul_(size)
+    torch.testing.assert_close(module(tokens(), torch.arange(9)), direction)
+
+
+def test_rotation_is_as_accurate_far_out_as_near():
+    module = build("rotary")
+    exact = copy.deepcopy(module).double()
+    for place in (torch.tensor([0, 3, 4095]), torch.tensor([10**5, 999_999, 10**6])):
+        wanted = exact(tokens(3).double(), place)
+        assert (module(tokens(3), place) - wanted).abs().max() < 1e-3
+    # Exact in the first stretch, where records were made.
+    near = torch.arange(9)
+    turn = near[:, None] * module.rate[:, None]
+    r = module.raw_anchor / (1 + module.raw_anchor.square().sum(-1, keepdim=True)).sqrt()
+    first = r[:, None, 0::2] * turn.cos() - r[:, None, 1::2] * turn.sin()
+    torch.testing.assert_close(module(tokens(), near)[0, ..., 0::2], first)
 
 
 def test_content_anchors_follow_the_token_and_not_the_place():

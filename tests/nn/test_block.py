@@ -1,6 +1,10 @@
+import inspect
+
+import pytest
 import torch
 from torch import nn
 
+import syncattn.nn
 from syncattn.nn import (
     EuclideanBlock,
     KuramotoAttention,
@@ -45,3 +49,20 @@ def test_the_picture_is_that_of_the_attention_on_its_own_input():
     phases = PhaseBlock(KuramotoAttention(8, 2), None)
     expected = phases.attention.synchrony(x, is_causal=True)
     assert torch.equal(phases.synchrony(x, is_causal=True).weights, expected.weights)
+
+
+STEPPING = [
+    kind
+    for name in syncattn.nn.__all__
+    if inspect.isclass(kind := getattr(syncattn.nn, name))
+    and issubclass(kind, nn.Module)
+    and hasattr(kind, "step")
+]
+
+
+@pytest.mark.parametrize("kind", STEPPING)
+def test_a_step_calls_its_stream_as_the_full_pass_does(kind):
+    stream = [list(inspect.signature(f).parameters)[1] for f in (kind.forward, kind.step)]
+    assert stream[0] == stream[1]
+    assert PhaseBlock in STEPPING
+    assert KuramotoAttention in STEPPING

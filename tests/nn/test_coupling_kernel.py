@@ -1,9 +1,11 @@
+import copy
 import math
 
 import pytest
 import torch
 
 from syncattn.nn import Coefficient, CouplingKernel
+from syncattn.nn.coupling_kernel import coupled_coordinates
 from tests.tolerance import assert_same
 
 
@@ -104,6 +106,32 @@ def test_what_is_frozen_survives_saving():
     assert torch.equal(other.value, kernel.value)
 
 
+def test_the_flags_follow_a_reset_and_a_load():
+    kernel, fresh = made(), made().state_dict()
+    kernel.freeze()
+    kernel.reset_parameters()
+    assert all(p.requires_grad for p in kernel.parameters())
+    kernel.freeze()
+    held = copy.deepcopy(kernel.state_dict())
+    kernel.load_state_dict(fresh)
+    assert all(p.requires_grad for p in kernel.parameters())
+    torch.nn.ModuleList([kernel]).load_state_dict({f"0.{n}": x for n, x in held.items()})
+    assert not any(p.requires_grad for p in kernel.parameters())
+    copied = copy.deepcopy(kernel)
+    copied.unfreeze(amplitude=True)
+    assert [p.requires_grad for p in copied.parameters()] == [True, False]
+    assert not kernel.raw_amplitude.requires_grad
+
+
+def test_what_the_user_switched_off_stays_off():
+    kernel = made().requires_grad_(False)
+    kernel.freeze(harmonic=2, amplitude=True)
+    kernel.freeze()
+    kernel.unfreeze()
+    kernel.reset_parameters()
+    assert not any(p.requires_grad for p in kernel.parameters())
+
+
 def test_fixed_angles_have_no_parameter():
     kernel = made(learn_frustration=False)
     assert [name for name, _ in kernel.named_parameters()] == ["raw_amplitude"]
@@ -200,3 +228,18 @@ def test_a_share_of_the_coordinates_starts_coupled(width, coupled, expected):
     first = kernel.signed_amplitude[:, :, 0]
     assert torch.equal(first, 0.7 * torch.tensor(expected).expand_as(first).float())
     assert not kernel.signed_amplitude[:, :, 1].any()
+
+
+def test_a_rounded_product_couples_no_coordinate_too_many():
+    for width, share in ((100, 0.07), (100, 0.55), (64, 0.35), (16, 0.7)):
+        expected = math.ceil(round(width * share, 9))
+        assert coupled_coordinates(torch.zeros(width), share).sum() == expected
+
+
+def test_without_repulsion_uncoupled_first_harmonics_learn_too():
+    kernel = CouplingKernel(1, 2, 2, 4, coupled=0.5, repulsion=False)
+    torch.testing.assert_close(kernel.raw_amplitude[0, 0, 0].detach(), torch.tensor([1, 0.02] * 2))
+    kernel.value.real.sum().backward()
+    assert kernel.raw_amplitude.grad.all()
+    both = CouplingKernel(1, 2, 2, 4, coupled=0.5)
+    assert both.raw_amplitude[0, 0, 0].tolist() == [1, 0, 1, 0]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from syncattn.nn import SelectiveSynchronization, SoftmaxAttention
-from syncattn.nn.decoding import DecodingAttention, DecodingState, require_croppable
+from syncattn.nn.decoding import DecodingAttention, DecodingState, KeyValueState
 from tests.nn.battery import WIDTH
 
 LENGTH = 11
@@ -148,5 +148,6 @@ def test_what_does_not_fit_is_refused(layer):
 
 
 def test_cropping_to_nothing_is_refused():
+    tokens = torch.zeros(1, 1, 3, 2)
     with pytest.raises(ValueError, match="`length` must be at least 1"):
-        require_croppable(0, 3)
+        KeyValueState(tokens, tokens, None).crop(0)

@@ -51,6 +51,34 @@ def test_mean_field_by_complex_numbers(gated):
     assert_same(module(theta), (torch.exp(-1j * theta) * field).imag)
 
 
+class Adapted(torch.nn.Module):
+    def __init__(self, base):
+        super().__init__()
+        self.base = base
+        self.weight, self.in_features = base.weight, base.in_features
+        self.extra = torch.nn.Parameter(torch.randn_like(base.weight))
+
+    def forward(self, x):
+        return self.base(x) + x @ self.extra.mT
+
+
+@pytest.mark.parametrize("name", ["mode_proj", "gate_proj", "down_proj"])
+def test_an_adapter_around_a_projection_of_the_mean_field_counts(name):
+    module, theta = MeanFieldCoupling(4, 6), torch.randn(2, 3, 4)
+    plain = module(theta)
+    adapter = Adapted(getattr(module, name))
+    setattr(module, name, adapter)
+    assert (module(theta) - plain).abs().max() > 1e-3
+    with torch.no_grad():
+        adapter.weight.add_(adapter.extra)
+    adapted = MeanFieldCoupling(4, 6)
+    state = {k: v for k, v in module.state_dict().items() if "extra" not in k and "base" not in k}
+    adapted.load_state_dict(state)
+    with torch.no_grad():
+        adapter.weight.sub_(adapter.extra)
+    assert_same(module(theta), adapted(theta), 1e-5)
+
+
 def test_one_angle_added_to_all_oscillators_leaves_the_ungated_field_as_it_is():
     module = MeanFieldCoupling(4, 6, gated=False).double()
     theta = torch.randn(2, 3, 4, dtype=torch.float64)

@@ -18,6 +18,12 @@ def test_a_coordinate_is_the_place_times_a_rate():
     torch.testing.assert_close(out[1, 1, :, 3], 0.05 * torch.arange(5.0))
 
 
+def test_a_single_head_reaches_the_geometric_mean_of_the_window():
+    position = FrequencyPosition("coordinate", 1, 3, window=(2.0, 8.0))
+    position.reset_parameters(0.5, torch.ones(1))
+    torch.testing.assert_close(position.rate.detach(), torch.tensor([[0.125]]))
+
+
 def test_a_drift_has_the_length_of_the_rate_and_keeps_the_dimension():
     position, omega = built("drift", window=(2.0, 10.0)), torch.randn(2, 2, 5, 3)
     torch.testing.assert_close(position.rate.norm(dim=-1), torch.tensor([0.25, 0.05]))

@@ -48,6 +48,26 @@ def test_its_gradient_pulls_from_any_distance(distance):
     assert 0.5 < (omega.grad * omega).sum().item() < 50
 
 
+# theory: SS-8
+@pytest.mark.parametrize("unit", [1e-3, 1e-7, 1e4])
+def test_the_unit_of_time_changes_nothing(unit):
+    omega = gaussian(0.3).double()
+    omega[:, :, :8] = omega[:, :, :1]
+    order = torch.rand(2, 2, 64).double()
+
+    def loss(s):
+        torch.manual_seed(1)
+        return locking_loss(
+            omega * s,
+            coupling_strength=torch.full((2,), K * s, dtype=torch.float64),
+            coupling_decay=torch.full((2,), A / s**2, dtype=torch.float64),
+            target_locked_fraction=0.3,
+            order_parameter=order * (order > 0.1),
+        ).item()
+
+    assert loss(unit) == pytest.approx(loss(1.0), rel=1e-9)
+
+
 def test_equal_tokens_and_collapse_have_finite_gradients():
     omega = torch.zeros(1, 1, 10, 3, requires_grad=True)
     loss = loss_of(omega)

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -317,6 +319,9 @@ def test_vanishing_anchors_keep_gradients_finite(norm):
     assert all(p.grad.isfinite().all() for p in module.parameters())
     with torch.no_grad():
         module.anchors.raw_anchor.zero_()
+    if norm == "ball":
+        assert module(torch.randn(2, 9, 8), is_causal=True).isfinite().all()
+        return
     with pytest.raises(ValueError, match="`anchor` must have vectors of length above 0"):
         module(torch.randn(2, 9, 8), is_causal=True)
 
@@ -376,3 +381,20 @@ def test_a_bias_is_part_of_the_score():
 def test_bad_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         OscillatorAttention(8, **({"num_heads": 2, "max_positions": 4} | options))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_bias_is_not_rounded_to_half_precision(dtype):
+    module = OscillatorAttention(64, 1, anchors="content", coupling_bias=-4.05, rotary_base=None)
+    with torch.no_grad():
+        module.q_proj.weight.zero_()
+        module.k_proj.weight.zero_()
+    half = copy.deepcopy(module).to(dtype)
+    with torch.no_grad():
+        half.coupling_bias.data = module.coupling_bias.detach().clone()
+    coupling = half.couplings(torch.randn(1, 3, 64, dtype=dtype)).coupling
+    expected = torch.nn.functional.softplus(torch.tensor(-4.05))
+    torch.testing.assert_close(coupling, expected.expand_as(coupling), rtol=2e-4, atol=0)
+    coupling.sum().backward()
+    slope = 9 * torch.tensor(-4.05).sigmoid()
+    torch.testing.assert_close(half.coupling_bias.grad, slope[None], rtol=1e-2, atol=0)

@@ -1,3 +1,5 @@
+import inspect
+
 import pytest
 import torch
 
@@ -121,3 +123,17 @@ def test_states_need_no_wrapping_after_ten_thousand_steps_of_drift(layer):
     bound = 2**-6 * expected.abs().max()
     assert (rough - other).abs().max() < bound
     assert (rough - expected).abs().max() < 4 * bound
+
+
+@pytest.mark.parametrize("layer", [KuramotoAttention, FrustratedSynchronization])
+def test_a_step_refuses_what_does_not_fit_by_the_names_of_the_full_pass(layer):
+    # Without the typing hook, which would speak first.
+    step, module, phase = inspect.unwrap(layer.step), layer(8, 2), torch.randn(2, 5, 8)
+    with pytest.raises(ValueError, match="`phase` must hold at least one new token"):
+        step(module, phase[:, :0])
+    with pytest.raises(ValueError, match="`phase` must be as wide as the module, 8"):
+        step(module, phase[..., :4])
+    with pytest.raises(ValueError, match="`key_mask` must have one entry for each new token"):
+        step(module, phase, key_mask=torch.ones(2, 3).bool())
+    with pytest.raises(TypeError, match=r"`state` must be .*PhaseState"):
+        step(module, phase, object())

@@ -22,6 +22,15 @@ def test_sines_have_an_offset_of_their_own_that_is_learned_and_not_shrunk():
     assert [g["weight_decay"] for g in parameter_groups(module, 0.1) if g["params"]] == [0.0]
 
 
+def test_offsets_start_at_0_again():
+    module = PhaseFeatures(3)
+    with torch.no_grad():
+        module.offset.fill_(torch.nan)
+    module.reset_parameters()
+    assert torch.equal(module.offset, torch.zeros(3))
+    PhaseFeatures(3, "cosine-sine").reset_parameters()
+
+
 def test_all_cosines_come_before_all_sines():
     theta = torch.tensor([[0.0, math.pi / 2], [math.pi, -math.pi / 2]], dtype=torch.float64)
     expected = torch.tensor([[1.0, 0, 0, 1], [-1, 0, 0, -1]], dtype=torch.float64)

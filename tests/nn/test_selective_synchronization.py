@@ -1,4 +1,3 @@
-import copy
 import math
 
 import pytest
@@ -6,6 +5,7 @@ import torch
 
 from syncattn.nn import SelectiveSynchronization
 from syncattn.nn.calibration import squared_cutoff
+from syncattn.nn.decay import undecayed
 from tests.nn.battery import WIDTH, ModuleLaws
 
 
@@ -174,6 +174,28 @@ def test_weights_of_a_network_load_behind_their_prefix(shape):
     assert module.raw_coupling_strength.item() == state["K"].item()
 
 
+@pytest.mark.parametrize("empty_rows", ["zero", "nearest", "mean"])
+def test_a_training_with_dropout_has_the_weights_of_one_without(empty_rows):
+    module = SelectiveSynchronization(
+        16, 2, frequency_dim=2, target_locked_fraction=0.3, dropout=1e-15, edge_floor=0.5,
+        empty_rows=empty_rows,
+    ).double()  # fmt: skip
+    x = normalised(2, 6, 16).double()
+    # A token always locks with itself: here it may not see itself.
+    before = torch.ones(6, 6, dtype=torch.bool).tril(-1)
+    alone = ~module.synchrony(x, attn_mask=before).locked[:, :, 1:].any(-1)
+    assert alone.any() and not alone.all()
+    found = []
+    for dropout in (1e-15, 0.0):
+        module.dropout = dropout
+        module.zero_grad()
+        out = module.train()(x, attn_mask=before)
+        out.square().sum().backward()
+        found += [out, module.frequency_proj.weight.grad, module.v_proj.weight.grad]
+    for dropped, kept in zip(found[:3], found[3:], strict=True):
+        torch.testing.assert_close(dropped, kept)
+
+
 def test_dropout_thins_the_weights_in_training_alone():
     module, x = SelectiveSynchronization(16, 2, variant="paper", dropout=0.5), normalised(2, 6, 16)
     assert not torch.equal(module(x), module(x))
@@ -254,13 +276,11 @@ def test_weight_decay_passes_over_couplings_and_positions():
     for position in ("coordinate", "drift", "learned"):
         module = SelectiveSynchronization(16, 2, position=position, max_positions=4)
         parameters = dict(module.named_parameters())
-        marked = {n for n, p in parameters.items() if getattr(p, "_no_weight_decay", False)}
+        marked = {n for n, p in parameters.items() if id(p) in undecayed(module)}
         name = "table" if position == "learned" else "rate"
         assert marked == {
             "raw_coupling_strength", "raw_coupling_decay", f"frequency_position.{name}"
         }  # fmt: skip
-        # A copy loses the marks of parameters, but not those of modules.
-        assert copy.deepcopy(module).frequency_position._no_weight_decay
 
 
 def test_the_locking_loss_of_a_layer_reads_its_own_target():
@@ -382,3 +402,32 @@ def test_couplings_start_as_published_and_stay_positive():
 def test_bad_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         SelectiveSynchronization(16, **({"num_heads": 2} | options))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+@pytest.mark.parametrize("raw", [-1e4, 1e4, -6e4, 6e4])
+def test_couplings_stay_in_range_where_softplus_leaves_it(raw, dtype):
+    module = SelectiveSynchronization(16, 2)
+    with torch.no_grad():
+        for parameter in (module.raw_coupling_strength, module.raw_coupling_decay):
+            parameter.fill_(raw * (1 if dtype == torch.float16 else 1e30))
+    module = module.to(dtype)
+    for coupling in (module.coupling_strength, module.coupling_decay):
+        assert coupling.isfinite().all() and (coupling > 0).all() and coupling.dtype == dtype
+    x = normalised(1, 5, 16)
+    assert module.float()(x).isfinite().all()
+    if dtype != torch.float16:
+        assert module.locking_loss(x).isfinite()
+
+
+@pytest.mark.parametrize("raw", [-20.0, -3.0, 1.0, 30.0])
+def test_in_range_couplings_are_those_of_softplus_to_the_bit(raw):
+    module = SelectiveSynchronization(16, 2)
+    with torch.no_grad():
+        module.raw_coupling_decay.fill_(raw)
+    plain = module.raw_coupling_decay.detach().clone().requires_grad_()
+    expected = torch.nn.functional.softplus(plain)
+    assert torch.equal(module.coupling_decay, expected)
+    for x in (module.coupling_decay, expected):
+        x.square().sum().backward()
+    assert torch.equal(module.raw_coupling_decay.grad, plain.grad)

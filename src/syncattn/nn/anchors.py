@@ -25,6 +25,8 @@ UNLIMITED = ("content", "rotary", "rotary-content")
 PERIODS = (4.0, 512.0)
 """Shortest and longest period of a rotation at first, in tokens."""
 
+_STRETCH = 4096
+
 
 @runtime_checkable
 class Anchors(Protocol):
@@ -126,7 +128,7 @@ class TableAnchors(nn.Module):
         self.bounded = norm != "free"
         self.max_positions = max_positions
         self.raw_anchor = nn.Parameter(torch.empty(num_heads, max_positions, oscillator_dim))
-        without_decay(self.raw_anchor)
+        without_decay(self, "raw_anchor")
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -144,18 +146,19 @@ class TableAnchors(nn.Module):
             ``(batch | 1, heads, length, oscillator_dim)``.
 
         Raises:
-            ValueError: If a vector of the table has length 0.
+            ValueError: If a vector of the places has length 0 where only its direction counts.
         """
         raw = at_least_float32(self.raw_anchor)
-        if not torch.compiler.is_compiling() and raw.device.type == "cpu":
-            short = int((raw.detach() == 0).all(-1).sum())
+        checked = self.norm == "unit" and raw.device.type == "cpu"
+        if checked and not torch.compiler.is_compiling():
+            short = int((raw.detach()[:, place.unique()] == 0).all(-1).sum())
             if short:
                 raise ValueError(
                     f"`anchor` must have vectors of length above 0; got {short} of length 0 in the "
                     f"table. Call reset_parameters, or draw them from a normal distribution."
                 )
         if self.norm == "unit":
-            raw = raw * raw.square().sum(-1, keepdim=True).clamp(min=1e-12).rsqrt()
+            raw = _unit(raw)
         elif self.norm == "ball":
             raw = in_ball(raw)
         rows = raw[:, place]
@@ -228,11 +231,10 @@ class RotaryAnchors(nn.Module):
         self.content: ContentAnchors | None = None
         if hidden_size is None:
             self.raw_anchor = nn.Parameter(torch.empty(num_heads, oscillator_dim))
-            without_decay(self.raw_anchor)
         else:
             self.content = ContentAnchors(hidden_size, num_heads, oscillator_dim)
         self.rate = nn.Parameter(torch.empty(num_heads, self.num_planes))
-        without_decay(self.rate)
+        without_decay(self, "raw_anchor", "rate")
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -266,7 +268,7 @@ class RotaryAnchors(nn.Module):
         rate = at_least_float32(self.rate)
         where = place if place.dim() == 2 else place[None]
         # (batch | 1, heads, length, planes)  theory: OA-15
-        angle = where[:, None, :, None].to(rate.dtype) * rate[:, None, :]
+        angle = _angle(where[:, None, :, None], rate[:, None, :])
         cos, sin = angle.cos(), angle.sin()
         a, b = r[..., : 2 * self.num_planes].unflatten(-1, (-1, 2)).unbind(-1)
         turned = torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
@@ -299,6 +301,25 @@ def _draw_on_sphere(parameter: nn.Parameter) -> None:
     with torch.no_grad():
         parameter.normal_()
         parameter.div_(parameter.norm(dim=-1, keepdim=True))
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Returns vectors of length 1 in the same directions, of vectors of any length above 0."""
+    short = x.detach().square().sum(-1, keepdim=True) < 1e-12
+    # Their squares would underflow.
+    size = torch.where(short, x.detach().abs().amax(-1, keepdim=True), 1.0)
+    x = x / torch.where(size > 0, size, 1.0)
+    return x * x.square().sum(-1, keepdim=True).clamp(min=1e-12).rsqrt()
+
+
+def _angle(place: Tensor, rate: Tensor) -> Tensor:
+    """Returns place times rate up to whole turns, as accurate far out as within one stretch."""
+    far = place // _STRETCH
+    whole = _STRETCH * rate
+    turns = (whole / (2 * math.pi)).round().detach()
+    # The first part of a turn has so few bits that its multiples are exact.
+    whole = (whole - 6.28125 * turns) - (2 * math.pi - 6.28125) * turns
+    return (place - _STRETCH * far).to(rate.dtype) * rate + far.to(rate.dtype) * whole
 
 
 def _unlimited() -> str:

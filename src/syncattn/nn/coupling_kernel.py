@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import torch
 from torch import nn
@@ -35,6 +35,26 @@ class Coefficient(NamedTuple):
         return torch.polar(self.amplitude, self.frustration) * self.sign
 
 
+class Chosen(TypedDict, total=False):
+    """What `CouplingKernel.freeze` and `unfreeze` take.
+
+    Attributes:
+        amplitude: Whether amplitudes and signs are meant.
+        frustration: Whether frustration angles are meant; both are when neither is named.
+        delay: Which delay; all when None or left out.
+        harmonic: Which harmonic, from 1; all when None or left out.
+        head: Which head; all when None or left out.
+        coordinate: Which coordinate; all when None or left out.
+    """
+
+    amplitude: bool
+    frustration: bool
+    delay: int | None
+    harmonic: int | None
+    head: int | None
+    coordinate: int | None
+
+
 def coupled_coordinates(like: Tensor, share: float) -> Float[Tensor, " width"]:
     """Returns 1 for the coordinates of a head that start coupled, evenly spread, and 0 for others.
 
@@ -49,7 +69,8 @@ def coupled_coordinates(like: Tensor, share: float) -> Float[Tensor, " width"]:
     if width == 1:
         return torch.ones_like(like[..., :1].flatten()[:1])
     place = torch.arange(width + 1, dtype=torch.float64, device=like.device)
-    return torch.ceil(place * share).diff().to(like.dtype)
+    # A rounded product lies a little above its integer now and then: 0.07 of 100.
+    return torch.ceil((place * share).round(decimals=9)).diff().to(like.dtype)
 
 
 class CouplingKernel(nn.Module):
@@ -70,7 +91,7 @@ class CouplingKernel(nn.Module):
         learn_frustration: False fixes all frustration angles at 0.
         delay_only: Fix the amplitudes of delay 0 at 0.
         repulsion: Whether amplitudes may be negative; False keeps them at least 0, and starts
-            those of higher harmonics a little above, where they have a gradient.
+            those that would start at 0 a little above, where they have a gradient.
 
     Raises:
         TypeError: If a count is not an integer.
@@ -109,11 +130,13 @@ class CouplingKernel(nn.Module):
         self.learn_frustration = learn_frustration
         self.delay_only = delay_only
         self.repulsion = repulsion
+        self._stopped: set[str] = set()
         self.raw_amplitude = nn.Parameter(torch.empty(shape))
         self.raw_frustration = nn.Parameter(torch.empty(shape)) if learn_frustration else None
         for name in ("amplitude", "frustration"):
             self.register_buffer(f"{name}_frozen", torch.zeros(shape, dtype=torch.bool))
             self.register_buffer(f"fixed_{name}", torch.zeros(shape))
+        self.register_load_state_dict_post_hook(_stop_what_is_frozen)
         self.reset_parameters()
 
     @property
@@ -134,10 +157,11 @@ class CouplingKernel(nn.Module):
     def reset_parameters(self) -> None:
         """Starts at Kuramoto coupling to tokens and their successors, hardly frustrated."""
         with torch.no_grad():
-            self.raw_amplitude.fill_(0.0 if self.repulsion else 0.02)
-            self.raw_amplitude[:, :, 0] = self.initial_amplitude * coupled_coordinates(
-                self.raw_amplitude, self.coupled
-            )
+            # The absolute value has no gradient at exactly 0.
+            least = 0.0 if self.repulsion else 0.02
+            self.raw_amplitude.fill_(least)
+            first = self.initial_amplitude * coupled_coordinates(self.raw_amplitude, self.coupled)
+            self.raw_amplitude[:, :, 0] = torch.where(first == 0, least, first)
             if self.raw_frustration is not None:
                 self.raw_frustration.normal_(std=0.02)
             for buffer in self.buffers(recurse=False):
@@ -146,6 +170,7 @@ class CouplingKernel(nn.Module):
                 self.frustration_frozen.fill_(True)
             if self.delay_only:
                 self.amplitude_frozen[:, 0] = True
+        _stop_what_is_frozen(self)
 
     @property
     def signed_amplitude(self) -> Coefficients:
@@ -247,51 +272,24 @@ class CouplingKernel(nn.Module):
             check.require_finite(angle, "frustration")
             self.raw_frustration[where] = self.fixed_frustration[where] = angle
 
-    def freeze(
-        self,
-        *,
-        amplitude: bool = False,
-        frustration: bool = False,
-        delay: int | None = None,
-        harmonic: int | None = None,
-        head: int | None = None,
-        coordinate: int | None = None,
-    ) -> None:
+    def freeze(self, **chosen: Unpack[Chosen]) -> None:
         """Keeps coefficients at their values; amplitude and frustration both when none is named.
 
         Args:
-            amplitude: Keep amplitudes and signs.
-            frustration: Keep frustration angles.
-            delay: Which delay; all when None.
-            harmonic: Which harmonic, from 1; all when None.
-            head: Which head; all when None.
-            coordinate: Which coordinate; all when None.
+            **chosen: See `Chosen`: the amplitudes with their signs, the frustration angles, and
+                where.
         """
-        self._hold(True, amplitude, frustration, self._where(delay, harmonic, head, coordinate))
+        self._hold(True, **chosen)
 
-    def unfreeze(
-        self,
-        *,
-        amplitude: bool = False,
-        frustration: bool = False,
-        delay: int | None = None,
-        harmonic: int | None = None,
-        head: int | None = None,
-        coordinate: int | None = None,
-    ) -> None:
+    def unfreeze(self, **chosen: Unpack[Chosen]) -> None:
         """Lets coefficients learn from the values they have; both kinds when none is named.
 
         Angles that `learn_frustration=False` fixed at 0 stay.
 
         Args:
-            amplitude: Let amplitudes learn.
-            frustration: Let frustration angles learn.
-            delay: Which delay; all when None.
-            harmonic: Which harmonic, from 1; all when None.
-            head: Which head; all when None.
-            coordinate: Which coordinate; all when None.
+            **chosen: See `Chosen`.
         """
-        self._hold(False, amplitude, frustration, self._where(delay, harmonic, head, coordinate))
+        self._hold(False, **chosen)
 
     def table(self) -> str:
         """Returns the kernel as a table, one line per head, delay and harmonic.
@@ -351,17 +349,45 @@ class CouplingKernel(nn.Module):
 
     @torch.no_grad()
     def _hold(
-        self, hold: bool, amplitude: bool, frustration: bool, where: tuple[slice, ...]
+        self,
+        hold: bool,
+        *,
+        amplitude: bool = False,
+        frustration: bool = False,
+        delay: int | None = None,
+        harmonic: int | None = None,
+        head: int | None = None,
+        coordinate: int | None = None,
     ) -> None:
+        where = self._where(delay, harmonic, head, coordinate)
         both = not amplitude and not frustration
         if amplitude or both:
             self.fixed_amplitude[where] = now = self.signed_amplitude[where]
             self.raw_amplitude[where] = now
             self.amplitude_frozen[where] = hold
-            # An optimizer then passes it over, weight decay and unused parameters included.
-            self.raw_amplitude.requires_grad_(not bool(self.amplitude_frozen.all()))
         if (frustration or both) and self.raw_frustration is not None:
             self.fixed_frustration[where] = now = self.frustration[where]
             self.raw_frustration[where] = now
             self.frustration_frozen[where] = hold
-            self.raw_frustration.requires_grad_(not bool(self.frustration_frozen.all()))
+        _stop_what_is_frozen(self)
+
+
+def _stop_what_is_frozen(kernel: CouplingKernel, _: Any = None) -> None:
+    """Takes parameters frozen throughout from the optimizer, and gives back what it took.
+
+    An optimizer then passes them over, weight decay and unused parameters included. What the user
+    took with `requires_grad_` is not given back.
+    """
+    stopped = kernel._stopped  # pyright: ignore[reportPrivateUsage]
+    for name in ("amplitude", "frustration"):
+        raw = getattr(kernel, f"raw_{name}")
+        frozen: Tensor = getattr(kernel, f"{name}_frozen")
+        if raw is None or frozen.is_meta:
+            continue
+        if bool(frozen.all()):
+            if raw.requires_grad:
+                raw.requires_grad_(False)
+                stopped.add(name)
+        elif name in stopped:
+            raw.requires_grad_(True)
+            stopped.remove(name)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from inspect import signature
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import torch
-
 from syncattn import _validation as check
 from syncattn._typing import Bool, Float, Int, Tensor
+from syncattn.functional.decoding import require_croppable
 
 
 @runtime_checkable
@@ -125,30 +124,6 @@ class KeyValueState(NamedTuple):
         return KeyValueState(self.key[:, :, :length], self.value[:, :, :length], mask)
 
 
-def joined_mask(
-    old: Tensor | None, past: int, new: Tensor | None, tokens: Tensor
-) -> Bool[Tensor, "batch keys"] | None:
-    """Returns the mask of all keys from that of the past and that of the new tokens.
-
-    Args:
-        old: ``(batch, past)``; None for all.
-        past: Tokens of the past.
-        new: ``(batch, new)``; None for all.
-        tokens: The new tokens, ``(batch, new, …)``, for their number and device.
-
-    Returns:
-        None where every key is real.
-    """
-    if old is None and new is None:
-        return None
-    batch = tokens.shape[0]
-    parts = [
-        torch.ones(batch, size, dtype=torch.bool, device=tokens.device) if mask is None else mask
-        for mask, size in ((old, past), (new, tokens.shape[1]))
-    ]
-    return torch.cat(parts, 1)
-
-
 def require_step(hidden_states: Tensor, state: Any, key_mask: Tensor | None) -> None:
     """Refuses new tokens that do not fit each other.
 
@@ -173,22 +148,3 @@ def require_step(hidden_states: Tensor, state: Any, key_mask: Tensor | None) -> 
             f"{type(state).__name__}. Start again with None."
         )
     check.require_new_mask(key_mask, hidden_states, 1)
-
-
-def require_croppable(length: int, present: int) -> None:
-    """Refuses to keep more tokens than there are, or none.
-
-    Args:
-        length: Tokens to keep.
-        present: Tokens there are.
-
-    Raises:
-        TypeError: If `length` is not an integer.
-        ValueError: If it is out of range.
-    """
-    check.require_integer(length, "length", minimum=1)
-    if length > present:
-        raise ValueError(
-            f"`length` must be at most the tokens of the state; got {length} and {present}. "
-            f"A state can only become shorter."
-        )

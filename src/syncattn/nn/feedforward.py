@@ -47,7 +47,9 @@ class SwiGLU(nn.Module):
             ``(batch, length, hidden_size)``.
         """
         require_stream(x, self.gate_proj.in_features, self.gate_proj.weight, name="x")
-        return self.down_proj(silu(self.gate_proj(x)) * self.up_proj(x))
+        out = self.down_proj(silu(self.gate_proj(x)) * self.up_proj(x))
+        check.require_computed(out, "x", of=x)
+        return out
 
 
 class PhaseSwiGLU(SwiGLU):
@@ -146,7 +148,8 @@ class MeanFieldCoupling(nn.Module):
         if self.gate_proj is not None and self.features is not None:
             gate = silu(self.gate_proj(self.features(x)))
             z_real, z_imaginary = gate * z_real, gate * z_imaginary
-        o_real, o_imaginary = self.down_proj.weight.chunk(2, 0)
-        field_real = z_real @ o_real.mT - z_imaginary @ o_imaginary.mT
-        field_imaginary = z_real @ o_imaginary.mT + z_imaginary @ o_real.mT
+        # Through the module and not its weight: adapters and quantisation replace the module.
+        of_real, of_imaginary = self.down_proj(torch.cat([z_real, z_imaginary])).chunk(2)
+        field_real = of_real.chunk(2, -1)[0] - of_imaginary.chunk(2, -1)[1]
+        field_imaginary = of_real.chunk(2, -1)[1] + of_imaginary.chunk(2, -1)[0]
         return cos * field_imaginary - sin * field_real

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,12 +28,13 @@ class FrequencyPosition(nn.Module):
         kind: One of the three.
         num_heads: Number of heads.
         frequency_dim: Coordinates of a head's frequency.
-        window: Smallest and largest reach of the heads at first, in tokens.
+        window: Smallest and largest reach of the heads at first, in tokens; a single head has
+            their geometric mean.
         max_positions: Rows of the table; needed by ``"learned"`` alone.
 
     Raises:
-        TypeError: If `max_positions` is not an integer.
-        ValueError: If `kind` is unknown, or the table has no row.
+        TypeError: If `max_positions` is not an integer, or `window` not two numbers.
+        ValueError: If `kind` is unknown, the table has no row, or the window is not positive.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class FrequencyPosition(nn.Module):
         super().__init__()
         check.require_choice(kind, "position", POSITIONS)
         self.kind = kind
-        self.window = window
+        self.window = _checked_window(window)
         self.rate: nn.Parameter | None = None
         self.table: nn.Parameter | None = None
         if kind == "learned":
@@ -61,9 +63,7 @@ class FrequencyPosition(nn.Module):
         else:
             width = frequency_dim if kind == "drift" else 1
             self.rate = nn.Parameter(torch.empty(num_heads, width))
-        # A copy loses the marks of parameters, but not those of modules.
-        for learned in (self, *self.parameters()):
-            without_decay(learned)
+        without_decay(self)
 
     def reset_parameters(self, cutoff: float, std: Float[Tensor, " heads"]) -> None:
         """Draws the rates for the window, or the table with the spread of the frequencies.
@@ -77,8 +77,10 @@ class FrequencyPosition(nn.Module):
                 self.table.normal_().mul_(std.to(self.table)[:, None, None])
             if self.rate is None:
                 return
-            smallest, largest = (math.log(w) for w in self.window)
-            reach = torch.linspace(smallest, largest, len(self.rate), device=self.rate.device).exp()
+            first, last = (math.log(width) for width in self.window)
+            if len(self.rate) == 1:
+                first = last = (first + last) / 2
+            reach = torch.linspace(first, last, len(self.rate), device=self.rate.device).exp()
             direction = torch.randn_like(self.rate)
             if self.kind == "coordinate":
                 direction = torch.ones_like(direction)
@@ -133,3 +135,16 @@ class FrequencyPosition(nn.Module):
         if self.kind == "drift":
             return omega + drift
         return torch.cat([omega, drift.expand(omega.shape[0], -1, -1, -1)], -1)
+
+
+def _checked_window(window: Any) -> tuple[float, float]:
+    try:
+        smallest, largest = window
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"`position_window` must be the smallest and the largest reach of the heads, in tokens;"
+            f" got {window!r}. Pass (4.0, 256.0), for example."
+        ) from None
+    for width in (smallest, largest):
+        check.require_number(width, "position_window", minimum=0.0, exclusive=True)
+    return smallest, largest

@@ -76,56 +76,24 @@ class FrustratedSynchronization(PhaseCoupling):
         super().reset_parameters()
         self.coupling_kernel.reset_parameters()
 
-    def couple(
-        self, theta: Tensor, query_gate: Tensor, key_gate: Tensor, **visibility: Any
-    ) -> Tensor:
-        """Returns the increment of each head.
-
-        Args:
-            theta: ``(batch, heads, length, dim)`` radians.
-            query_gate: Broadcastable to `theta`.
-            key_gate: Broadcastable to `theta`.
-            **visibility: See `forward`.
-
-        Returns:
-            The increment, like `theta`.
-        """
+    def _couple(self, theta: Tensor, gates: tuple[Tensor, Tensor], **visibility: Any) -> Tensor:
         return frustrated_synchronization(
-            theta, theta, query_gate, key_gate, **self._kernel(theta.shape[2]),
-            **self.score_options(theta), **visibility,
+            theta, theta, *gates, **self._kernel(), **self.score_options(theta),
+            **visibility,
         )  # fmt: skip
 
-    def couple_step(
+    def _couple_step(
         self,
         theta: Tensor,
-        query_gate: Tensor,
-        key_gate: Tensor,
+        gates: tuple[Tensor, Tensor],
         state: PhaseState | None,
         key_mask: Tensor | None,
     ) -> tuple[Tensor, PhaseState]:
-        """Returns the increment of new tokens and the state after them.
-
-        Args:
-            theta: ``(batch, heads, new, dim)`` radians.
-            query_gate: Broadcastable to `theta`.
-            key_gate: Broadcastable to `theta`.
-            state: What the step before returned.
-            key_mask: ``(batch, new)``.
-
-        Returns:
-            The increment, like `theta`, and the state.
-        """
-        length = theta.shape[2] + (0 if state is None else state.length)
         return frustrated_synchronization_step(
-            theta, query_gate, key_gate, state, key_mask=key_mask, **self._kernel(length),
+            theta, *gates, state, key_mask=key_mask, **self._kernel(),
             **self.score_options(theta),
         )  # fmt: skip
 
-    def _kernel(self, length: int) -> dict[str, Tensor]:
+    def _kernel(self) -> dict[str, Tensor]:
         kernel = self.coupling_kernel
-        # No token of a short text has successors beyond its end.
-        delays = max(2, length)
-        return {
-            "harmonic_amplitude": kernel.signed_amplitude[:, :delays],
-            "frustration": kernel.frustration[:, :delays],
-        }
+        return {"harmonic_amplitude": kernel.signed_amplitude, "frustration": kernel.frustration}

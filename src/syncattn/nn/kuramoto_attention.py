@@ -48,9 +48,8 @@ class KuramotoAttention(PhaseCoupling):
         check.require_number(coupled, "coupled", minimum=0.0, maximum=1.0)
         self.initial_step_size = step_size
         self.coupled = coupled
-        self.step_size = without_decay(
-            nn.Parameter(torch.empty(num_heads, 1, hidden_size // num_heads))
-        )
+        self.step_size = nn.Parameter(torch.empty(num_heads, 1, hidden_size // num_heads))
+        without_decay(self, "step_size")
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -61,45 +60,19 @@ class KuramotoAttention(PhaseCoupling):
                 self.initial_step_size * coupled_coordinates(self.step_size, self.coupled)
             )
 
-    def couple(
-        self, theta: Tensor, query_gate: Tensor, key_gate: Tensor, **visibility: Any
-    ) -> Tensor:
-        """Returns the increment of each head.
-
-        Args:
-            theta: ``(batch, heads, length, dim)`` radians.
-            query_gate: Broadcastable to `theta`.
-            key_gate: Broadcastable to `theta`.
-            **visibility: See `forward`.
-
-        Returns:
-            The increment, like `theta`.
-        """
+    def _couple(self, theta: Tensor, gates: tuple[Tensor, Tensor], **visibility: Any) -> Tensor:
         return self.step_size * kuramoto_attention(
-            theta, theta, query_gate, key_gate, **self.score_options(theta), **visibility
+            theta, theta, *gates, **self.score_options(theta), **visibility
         )
 
-    def couple_step(
+    def _couple_step(
         self,
         theta: Tensor,
-        query_gate: Tensor,
-        key_gate: Tensor,
+        gates: tuple[Tensor, Tensor],
         state: PhaseState | None,
         key_mask: Tensor | None,
     ) -> tuple[Tensor, PhaseState]:
-        """Returns the increment of new tokens and the state after them.
-
-        Args:
-            theta: ``(batch, heads, new, dim)`` radians.
-            query_gate: Broadcastable to `theta`.
-            key_gate: Broadcastable to `theta`.
-            state: What the step before returned.
-            key_mask: ``(batch, new)``.
-
-        Returns:
-            The increment, like `theta`, and the state.
-        """
         out, after = kuramoto_attention_step(
-            theta, query_gate, key_gate, state, key_mask=key_mask, **self.score_options(theta)
+            theta, *gates, state, key_mask=key_mask, **self.score_options(theta)
         )
         return self.step_size * out, after

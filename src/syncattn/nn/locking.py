@@ -11,6 +11,7 @@ from syncattn import _validation as check
 from syncattn._typing import Bool, Float, Tensor
 from syncattn.functional.oscillators import at_least_float32
 from syncattn.nn.calibration import squared_cutoffs
+from syncattn.nn.selective_options import targets_per_head
 
 
 def locking_loss(
@@ -78,16 +79,17 @@ def locking_loss(
     check.require_visibility(frequency, frequency, key_mask=key_mask)
     omega = at_least_float32(frequency)
     batch, heads, length, _ = omega.shape
-    target = _targets(target_locked_fraction, heads, omega)
+    target = omega.new_tensor(targets_per_head(target_locked_fraction, heads))
     if key_mask is not None:
         omega = torch.where(key_mask[:, None, :, None], omega, 0.0)
     if length < 2:
         return (omega * 0).sum()
     r = omega.new_ones(batch, heads, length) if order_parameter is None else order_parameter
-    cutoff = squared_cutoffs(
-        coupling_strength.to(omega.dtype)[:, None], coupling_decay.to(omega.dtype)[:, None], r
-    )
-    excess, blank = _sampled_pairs(omega, cutoff, key_mask, num_pairs)
+    strength, decay = (x.to(omega.dtype)[:, None] for x in (coupling_strength, coupling_decay))
+    cutoff = squared_cutoffs(strength, decay, r)
+    # Relative to what a coherent token locks with: another unit of time must change nothing.
+    least = 1e-12 * squared_cutoffs(strength, decay, torch.ones_like(strength)).detach()
+    excess, blank = _sampled_pairs(omega, cutoff, least, key_mask, num_pairs)
     if bool(blank.all()):
         return (omega * 0).sum()
     width = _width(excess.detach(), blank, target).clamp(min=temperature)
@@ -103,7 +105,7 @@ def locking_loss(
 
 
 def _sampled_pairs(
-    omega: Tensor, cutoff: Tensor, key_mask: Tensor | None, num_pairs: int
+    omega: Tensor, cutoff: Tensor, least: Tensor, key_mask: Tensor | None, num_pairs: int
 ) -> tuple[Tensor, Tensor]:
     """Returns the logarithm of cutoff over squared detuning, and what to skip, (heads, pairs)."""
     excess: list[Tensor] = []
@@ -112,8 +114,8 @@ def _sampled_pairs(
     for step in steps:
         u = (omega - omega.roll(step, 2)).square().sum(-1)
         # Equal tokens lock whatever happens: far inside, and without a gradient.
-        u = torch.maximum(u, 1e-6 * cutoff.detach() + 1e-12)
-        excess.append(cutoff.clamp(min=1e-12).log() - u.log())
+        u = torch.maximum(u, 1e-6 * cutoff.detach() + least)
+        excess.append(torch.maximum(cutoff, least).log() - u.log())
         if key_mask is None:
             blank.append(torch.zeros_like(u, dtype=torch.bool))
         else:
@@ -133,17 +135,3 @@ def _width(excess: Tensor, blank: Tensor, target: Tensor) -> Tensor:
     # The pair that is to lie on the cutoff when the fraction is the target.
     distance = ordered.gather(-1, place[:, None])[:, 0].abs()
     return distance / (2 + target.logit().abs())
-
-
-def _targets(target: float | Sequence[float], heads: int, like: Tensor) -> Tensor:
-    targets = (target,) * heads if isinstance(target, int | float) else tuple(target)
-    for value in targets:
-        check.require_number(
-            value, "target_locked_fraction", minimum=0.0, maximum=1.0, exclusive=True
-        )
-    if len(targets) != heads:
-        raise ValueError(
-            f"`target_locked_fraction` must be a number or one per head; got {len(targets)} values "
-            f"and {heads} heads. Repeat or drop values."
-        )
-    return torch.tensor(targets, dtype=like.dtype, device=like.device)

@@ -15,6 +15,7 @@ from syncattn.functional.oscillator_diagnostics import SettlingDiagnostics, sett
 from syncattn.functional.oscillator_inputs import COUPLINGS, Coupling, token_places
 from syncattn.functional.oscillator_settling import SettlingMode, settling_mode
 from syncattn.functional.oscillator_state import OscillatorState, oscillator_attention_step
+from syncattn.functional.oscillators import at_least_float32
 from syncattn.nn.anchors import Anchors, build_anchors, require_places
 from syncattn.nn.decay import without_decay
 from syncattn.nn.decoding import require_step
@@ -51,7 +52,7 @@ class OscillatorCouplings(NamedTuple):
 
 
 def _per_head(num_heads: int) -> nn.Parameter:
-    return without_decay(nn.Parameter(torch.empty(num_heads)))
+    return nn.Parameter(torch.empty(num_heads))
 
 
 class OscillatorAttention(nn.Module):
@@ -155,6 +156,7 @@ class OscillatorAttention(nn.Module):
         )
         self.readout_gain = None if readout_gain is None else _per_head(num_heads)
         self.coupling_bias = None if self.initial_coupling_bias is None else _per_head(num_heads)
+        without_decay(self, "readout_gain", "coupling_bias")
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -314,10 +316,17 @@ class OscillatorAttention(nn.Module):
 
         Returns:
             Couplings, anchors, values and mask, in float32 at least.
+
+        Raises:
+            ValueError: If an argument does not fit, or finite numbers overflow.
         """
         star = self._star(hidden_states, encoder_hidden_states, visibility)
         options = self._operator_options() | visibility
-        return OscillatorCouplings(*oscillator_couplings(*star, **options))
+        out = OscillatorCouplings(*oscillator_couplings(*star, **options))
+        source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        for part in (out.coupling, out.anchor):
+            check.require_computed(part, "hidden_states", of=source)
+        return out
 
     def project(
         self, heads_output: Float[Tensor, "batch heads length value_dim"]
@@ -355,7 +364,7 @@ class OscillatorAttention(nn.Module):
         return query, key, value, anchor
 
     def _scores(self, x: Tensor, source: Tensor, past: int = 0) -> tuple[Tensor, Tensor]:
-        """Returns queries and keys; a bias is one more coordinate, 1 in every key."""
+        """Returns queries and keys; a bias is more coordinates, 1 in every key."""
         query = split_heads(self.q_proj(x), self.num_heads)
         key = split_heads(self.k_proj(source), self.num_heads)
         if self.rotary_base is not None and source is x:
@@ -363,9 +372,14 @@ class OscillatorAttention(nn.Module):
             key = rotate(key, base=self.rotary_base, offset=past)
         if self.coupling_bias is None:
             return query, key
-        bias = (self.coupling_bias / self._scale).to(query.dtype)[:, None, None]
-        query = torch.cat([query, bias.expand(*query.shape[:-1], 1)], -1)
-        return query, torch.cat([key, torch.ones_like(key[..., :1])], -1)
+        bias = at_least_float32(self.coupling_bias) / self._scale
+        parts = [bias.to(query.dtype)]
+        if query.dtype in {torch.bfloat16, torch.float16}:
+            # Scores are summed in float32: a second coordinate holds what rounding took.
+            parts.append((bias - parts[0].to(bias.dtype)).to(query.dtype))
+        added = torch.stack(parts, -1)[:, None].expand(*query.shape[:-1], -1)
+        ones = torch.ones_like(key[..., : len(parts)])
+        return torch.cat([query, added], -1), torch.cat([key, ones], -1)
 
     @property
     def _scale(self) -> float:

@@ -84,11 +84,16 @@ class OscillatorySynchronizationBlock(nn.Module):
 
         Returns:
             ``(batch, length, hidden_size)``.
+
+        Raises:
+            ValueError: If finite numbers are so large that their norm overflows.
         """
         x = hidden_states
         require_stream(x, self.attention_norm.normalized_shape[0], self.attention_norm.weight)
         x = x + self.attention_dropout(self.attention(self.attention_norm(x), **visibility))
-        return x + self.feedforward(self.feedforward_norm(x))
+        x = x + self.feedforward(self.feedforward_norm(x))
+        check.require_computed(x, "hidden_states", of=hidden_states)
+        return x
 
     def synchrony(self, hidden_states: Stream, **visibility: Any) -> Synchrony:
         """Returns the dense picture of the block's attention.

@@ -12,7 +12,6 @@ from syncattn import _validation as check
 from syncattn._typing import Bool, Float, Tensor
 from syncattn.functional import PhaseState, kuramoto_attention_weights, rotary_drift
 from syncattn.nn.decay import without_decay
-from syncattn.nn.decoding import require_step
 from syncattn.nn.heads import HeadwiseLinear, merge_heads, split_heads
 from syncattn.nn.phase_features import cosine_sine
 from syncattn.nn.stream import require_stream
@@ -94,7 +93,8 @@ class PhaseCoupling(nn.Module):
         if gate == "query-key":
             self.key_gate_proj = self._gate_proj(hidden_size)
         if gate in {"static", "signed"}:
-            self.raw_gate = without_decay(nn.Parameter(torch.empty(num_heads, 1, dim)))
+            self.raw_gate = nn.Parameter(torch.empty(num_heads, 1, dim))
+            without_decay(self, "raw_gate")
         if drift_base is not None:
             check.require_number(drift_base, "drift_base", minimum=1.0, exclusive=True)
         self.drift_base = drift_base
@@ -141,11 +141,11 @@ class PhaseCoupling(nn.Module):
         """
         self._require(phase, "phase", **visibility)
         theta = split_heads(phase, self.num_heads)
-        return merge_heads(self.couple(theta, *self.gates(phase), **visibility))
+        return merge_heads(self._couple(theta, self.gates(phase), **visibility))
 
     def step(
         self,
-        hidden_states: Float[Tensor, "batch new width"],
+        phase: Float[Tensor, "batch new width"],
         state: PhaseState | None = None,
         *,
         key_mask: Bool[Tensor, "batch new"] | None = None,
@@ -153,7 +153,7 @@ class PhaseCoupling(nn.Module):
         """Returns the increments of the next tokens of causal sequences, and the state after them.
 
         Args:
-            hidden_states: Phases of the new tokens ``(batch, new, hidden_size)``, one or more.
+            phase: Those of the new tokens, ``(batch, new, hidden_size)`` radians, one or more.
             state: What the step before returned; None at the start.
             key_mask: True where a new token is real, ``(batch, new)``; None for all.
 
@@ -161,10 +161,13 @@ class PhaseCoupling(nn.Module):
             ``(batch, new, hidden_size)``, as the causal `forward` over everything would give, and
             the state to pass to the next step.
         """
-        require_step(hidden_states, state, key_mask)
-        self._require(hidden_states, "hidden_states")
-        theta = split_heads(hidden_states, self.num_heads)
-        out, after = self.couple_step(theta, *self.gates(hidden_states), state, key_mask)
+        if state is not None:
+            remedy = "Pass what the step before returned, or None."
+            check.require_instance(state, "state", PhaseState, remedy)
+        self._require(phase, "phase")
+        check.require_new_mask(key_mask, phase, 1)
+        theta = split_heads(phase, self.num_heads)
+        out, after = self._couple_step(theta, self.gates(phase), state, key_mask)
         return merge_heads(out), after
 
     def score_options(self, theta: Tensor) -> dict[str, Any]:
@@ -183,42 +186,18 @@ class PhaseCoupling(nn.Module):
             "sink": 0.0 if self.sink == "fixed" else sink,
         }
 
-    def couple(
-        self, theta: Tensor, query_gate: Tensor, key_gate: Tensor, **visibility: Any
-    ) -> Tensor:
-        """Returns the increment of each head.
-
-        Args:
-            theta: ``(batch, heads, length, dim)`` radians.
-            query_gate: Broadcastable to `theta`.
-            key_gate: Broadcastable to `theta`.
-            **visibility: See `forward`.
-
-        Returns:
-            The increment, like `theta`.
-        """
+    def _couple(self, theta: Tensor, gates: tuple[Tensor, Tensor], **visibility: Any) -> Tensor:
+        """Returns the increment of the heads' phases, ``(batch, heads, length, dim)``."""
         raise NotImplementedError
 
-    def couple_step(
+    def _couple_step(
         self,
         theta: Tensor,
-        query_gate: Tensor,
-        key_gate: Tensor,
+        gates: tuple[Tensor, Tensor],
         state: PhaseState | None,
         key_mask: Tensor | None,
     ) -> tuple[Tensor, PhaseState]:
-        """Returns the increment of new tokens and the state after them.
-
-        Args:
-            theta: ``(batch, heads, new, dim)`` radians.
-            query_gate: Broadcastable to `theta`.
-            key_gate: Broadcastable to `theta`.
-            state: What the step before returned.
-            key_mask: ``(batch, new)``.
-
-        Returns:
-            The increment, like `theta`, and the state.
-        """
+        """Returns the increment of new phases, and the state after them."""
         raise NotImplementedError
 
     def synchrony(self, phase: Float[Tensor, "batch length width"], **visibility: Any) -> Synchrony:

@@ -47,7 +47,14 @@ class PhaseFeatures(nn.Module):
         check.require_choice(features, "features", PHASE_FEATURES)
         is_sine = features == "sine"
         self.size = hidden_size if is_sine else 2 * hidden_size
-        self.offset = without_decay(nn.Parameter(torch.zeros(hidden_size))) if is_sine else None
+        self.offset = nn.Parameter(torch.empty(hidden_size)) if is_sine else None
+        without_decay(self, "offset")
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Starts with offsets of 0."""
+        if self.offset is not None:
+            nn.init.zeros_(self.offset)
 
     def forward(self, phase: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch _"]:
         """Returns the features.

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
+import torch
+from torch.nn.functional import softplus
+
 from syncattn import _validation as check
+from syncattn._typing import Tensor
 
 EMPTY_ROWS = ("zero", "nearest", "mean")
 
@@ -83,7 +87,13 @@ def targets_per_head(target: float | Sequence[float], num_heads: int) -> tuple[f
         TypeError: If a target is not a number.
         ValueError: If there are too few or too many, or one is not strictly between 0 and 1.
     """
-    targets = (target,) * num_heads if isinstance(target, int | float) else tuple(target)
+    try:
+        targets = (target,) * num_heads if isinstance(target, int | float) else tuple(target)
+    except TypeError:
+        raise TypeError(
+            f"`target_locked_fraction` must be a number or one per head; got {target!r}. Pass 0.3, "
+            f"for example."
+        ) from None
     if len(targets) != num_heads:
         raise ValueError(
             f"`target_locked_fraction` must be a number or one per head; got {len(targets)} values "
@@ -94,3 +104,16 @@ def targets_per_head(target: float | Sequence[float], num_heads: int) -> tuple[f
             value, "target_locked_fraction", minimum=0.0, maximum=1.0, exclusive=True
         )
     return targets
+
+
+def positive_coupling(raw: Tensor) -> Tensor:
+    """Returns a coupling above 0, also where softplus underflows.
+
+    Args:
+        raw: What is learned, any real value.
+
+    Returns:
+        Softplus of it, within 1e-10 and 1e9: there :math:`2aK^2` keeps to what the operator takes.
+    """
+    kind = torch.finfo(raw.dtype)
+    return softplus(raw).clamp(max(1e-10, kind.tiny), min(1e9, kind.max))

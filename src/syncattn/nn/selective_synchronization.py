@@ -9,7 +9,6 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 from torch.nn.functional import dropout as drop
-from torch.nn.functional import softplus
 
 from syncattn import _validation as check
 from syncattn._typing import Bool, Float, Tensor
@@ -30,6 +29,7 @@ from syncattn.nn.selective_checkpoint import load_author_layer
 from syncattn.nn.selective_options import (
     OperatorOptions,
     checked_options,
+    positive_coupling,
     require_published,
     targets_per_head,
 )
@@ -40,8 +40,6 @@ PAPER_COUPLING = math.log1p(math.e)
 """softplus(1): the published initial value of both the coupling strength and its decay."""
 PHASE_STD = 0.5
 """Standard deviation of the phases at first, radians."""
-DENSE_OPTIONS = ("variant", "top_k", "smoothing", "unbiased_order_parameter")
-"""Options that change the weights; the others change how they are computed."""
 
 
 class SelectiveSynchronization(nn.Module):
@@ -145,8 +143,9 @@ class SelectiveSynchronization(nn.Module):
         self.v_proj = nn.Linear(hidden_size, hidden_size, bias=bool(bias))
         self.o_proj = nn.Linear(hidden_size, hidden_size, bias=bool(bias))
         strengths = () if per_head_coupling is False else (num_heads,)
-        self.raw_coupling_strength = without_decay(nn.Parameter(torch.empty(strengths)))
-        self.raw_coupling_decay = without_decay(nn.Parameter(torch.empty(num_heads)))
+        self.raw_coupling_strength = nn.Parameter(torch.empty(strengths))
+        self.raw_coupling_decay = nn.Parameter(torch.empty(num_heads))
+        without_decay(self, "raw_coupling_strength", "raw_coupling_decay")
         self.frequency_position = None
         if position is not None:
             self.frequency_position = FrequencyPosition(
@@ -189,12 +188,12 @@ class SelectiveSynchronization(nn.Module):
     @property
     def coupling_strength(self) -> Float[Tensor, " heads"]:
         """The coupling strength :math:`K > 0` of each head."""
-        return softplus(self.raw_coupling_strength).expand(self.num_heads)
+        return positive_coupling(self.raw_coupling_strength).expand(self.num_heads)
 
     @property
     def coupling_decay(self) -> Float[Tensor, " heads"]:
         """The coupling decay :math:`a > 0` of each head."""
-        return softplus(self.raw_coupling_decay)
+        return positive_coupling(self.raw_coupling_decay)
 
     @property
     def position_rate(self) -> nn.Parameter | None:
@@ -323,7 +322,7 @@ class SelectiveSynchronization(nn.Module):
                 coupling_strength=self.coupling_strength,
                 coupling_decay=self.coupling_decay,
                 self_pairs=True,
-                **{name: self.options[name] for name in DENSE_OPTIONS},
+                **{name: given for name, given in self.options.items() if name != "backend"},
                 **visibility,
             )
         )

@@ -11,7 +11,8 @@ from syncattn import _validation as check
 from syncattn import kernels
 from syncattn._masks import Visibility
 from syncattn._typing import Bool, Float, Tensor
-from syncattn.nn.decoding import KeyValueState, joined_mask, require_step
+from syncattn.functional.decoding import joined_mask, require_continued
+from syncattn.nn.decoding import KeyValueState, require_step
 from syncattn.nn.heads import merge_heads, split_heads
 from syncattn.nn.rotary import rotate
 from syncattn.nn.stream import require_stream
@@ -98,8 +99,11 @@ class SoftmaxAttention(nn.Module):
             )
         past = 0 if state is None else state.length
         query, key = self._rotated(hidden_states, past)
+        if state is not None:
+            check.require_together({"state.key": state.key, "hidden_states": hidden_states})
+            require_continued(state.key, "state.key", key, "hidden_states")
         value = split_heads(self.v_proj(hidden_states), self.num_heads)
-        mask = joined_mask(state and state.key_mask, past, key_mask, hidden_states)
+        mask = joined_mask(state, key_mask, hidden_states, 1)
         if state is not None:
             key, value = torch.cat([state.key, key], 2), torch.cat([state.value, value], 2)
         seen = check.require_visibility(query, key, key_mask=mask, is_causal=True)
