@@ -1,14 +1,18 @@
+from typing import NamedTuple
+
 import pytest
 import torch
+from torch import nn
 from transformers import DynamicCache, TextStreamer
 
-from syncattn.models import MECHANISMS, SyncAttnCache
+from syncattn.models import MECHANISMS, SyncAttnCache, SyncAttnModel
 from syncattn.models.cache import SyncAttnCacheLayer
 from syncattn.nn.decoding import DecodingAttention
 from tests.models.networks import (
     EVERY_KIND,
     EVERY_MECHANISM,
     build,
+    config,
     left_padded,
     right_padded,
     tokens,
@@ -43,6 +47,27 @@ def test_every_mechanism_decodes_and_what_looks_ahead_does_not():
         model.config.is_causal = False
         assert not model.can_decode
         assert model(tokens(), use_cache=True).past_key_values is None
+
+
+class NoStep(nn.Module):
+    """An attention of somebody else, who has not written a step yet."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, hidden_states, **visibility):
+        return self.inner(hidden_states, **visibility)
+
+
+def test_a_layer_without_a_step_generates_without_a_cache():
+    model = build("selective")
+    expected = model.generate(tokens(length=4), max_new_tokens=6, **GREEDY)
+    layer = model.model.layers[1]
+    layer.attention = NoStep(layer.attention)
+    assert torch.equal(model.generate(tokens(length=4), max_new_tokens=6, **GREEDY), expected)
+    with pytest.raises(ValueError, match="`past_key_values` must be None for a network that"):
+        model.generate(tokens(length=4), max_new_tokens=6, use_cache=True, **GREEDY)
 
 
 @EVERY_KIND
@@ -199,11 +224,8 @@ def test_half_precision_decodes(mechanism):
     assert (found - expected).abs().max() < 0.1 * expected.abs().max() + 0.02
 
 
-def test_a_foreign_cache_is_refused_and_an_empty_one_replaced():
+def test_a_cache_that_does_not_fit_is_refused():
     model, ids = build("softmax"), tokens()
-    assert isinstance(
-        model(ids, past_key_values=DynamicCache(), use_cache=True).past_key_values, SyncAttnCache
-    )
     filled = DynamicCache()
     filled.update(torch.zeros(2, 2, 3, 8), torch.zeros(2, 2, 3, 8), 0)
     with pytest.raises(ValueError, match="`past_key_values` must be a SyncAttnCache; got a filled"):
@@ -214,6 +236,53 @@ def test_a_foreign_cache_is_refused_and_an_empty_one_replaced():
         SyncAttnCache(1).update(torch.zeros(1), torch.zeros(1), 0)
     with pytest.raises(ValueError, match="`output_attentions` must come without a filled cache"):
         model(ids, past_key_values=stepped(model, ids, (9,))[1], output_attentions=True)
+
+
+@pytest.mark.parametrize("use_cache", [None, True, False])
+@pytest.mark.parametrize("kind", [DynamicCache, lambda: SyncAttnCache(2)], ids=["foreign", "own"])
+def test_a_given_cache_is_filled_and_returned(use_cache, kind):
+    # As the decoders of Transformers do it; an empty one of theirs cannot hold our states.
+    model, ids = build("selective"), tokens()
+    cache = model(ids[:, :6], past_key_values=kind(), use_cache=use_cache).past_key_values
+    assert isinstance(cache, SyncAttnCache)
+    assert cache.get_seq_length() == 6
+    out = model(ids[:, 6:], past_key_values=cache, use_cache=use_cache)
+    assert out.past_key_values is cache
+    assert_same(out.logits, model(ids).logits[:, 6:])
+
+
+@EVERY_MECHANISM
+def test_a_network_that_looks_ahead_refuses_a_cache(mechanism):
+    torch.manual_seed(0)
+    model, ids = SyncAttnModel(config(mechanism, is_causal=False)).eval(), tokens()
+    for cache in (SyncAttnCache(2), DynamicCache()):
+        with pytest.raises(ValueError, match="`past_key_values` must be None for a network that"):
+            model(ids, past_key_values=cache)
+    assert model(ids, use_cache=True).past_key_values is None
+
+
+class Elsewhere(NamedTuple):
+    """A state on another device, which notes where an index came from."""
+
+    value: torch.Tensor
+    asked: list
+    length: int = 3
+
+    def crop(self, length):
+        return self._replace(length=length)
+
+    def select(self, index):
+        self.asked.append(index.device.type)
+        return self
+
+
+@pytest.mark.parametrize("change", ["reorder_cache", "batch_select_indices"])
+def test_the_index_follows_the_state_of_every_layer(change):
+    cache, asked = SyncAttnCache(2), []
+    for layer, device in enumerate(("cpu", "meta")):
+        cache.set_state(layer, Elsewhere(torch.zeros(2, 3, device=device), asked))
+    getattr(cache, change)(torch.tensor([1, 0]))
+    assert asked == ["cpu", "meta"]
 
 
 def test_the_rest_of_the_protocol():

@@ -1,6 +1,12 @@
 import pytest
 import torch
-from transformers import AutoModelForAudioClassification, AutoModelForSequenceClassification
+from accelerate.state import AcceleratorState
+from transformers import (
+    AutoModelForAudioClassification,
+    AutoModelForSequenceClassification,
+    Trainer,
+    TrainingArguments,
+)
 
 from syncattn.models import SyncAttnForAudioClassification, SyncAttnForSequenceClassification
 from syncattn.models.classification import pool
@@ -13,6 +19,13 @@ from tests.models.networks import (
 )
 
 FEATURES = 5
+
+
+@pytest.fixture(autouse=True)
+def own_process_state():
+    """Accelerate keeps one state per process; what Trainer set must not meet the next test."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def of_tokens(mechanism, **options):
@@ -105,6 +118,42 @@ def test_the_labels_choose_the_loss():
     torch.testing.assert_close(
         out.loss, torch.nn.functional.cross_entropy(out.logits, torch.tensor([0, 2]))
     )
+
+
+class Labelled(torch.utils.data.Dataset):
+    """Eight sequences, of one of three classes each or with three labels of their own."""
+
+    def __init__(self, name, several):
+        inputs = tokens(8, 6) if name == "input_ids" else torch.randn(8, 6, FEATURES)
+        labels = torch.rand(8, 3).round() if several else torch.arange(8) % 3
+        self.rows = [{name: x, "labels": y} for x, y in zip(inputs, labels, strict=True)]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, row):
+        return self.rows[row]
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one-label", "several-labels"])
+@pytest.mark.parametrize("kind", ["tokens", "frames"])
+def test_accumulation_steps_as_far_as_one_batch_of_all(kind, several, tmp_path):
+    torch.manual_seed(0)
+    examples = Labelled("input_ids" if kind == "tokens" else "input_features", several)
+    ends = []
+    for size, steps in ((8, 1), (2, 4)):
+        model = (of_tokens if kind == "tokens" else of_frames)("softmax", is_causal=False)
+        arguments = TrainingArguments(
+            output_dir=str(tmp_path), per_device_train_batch_size=size, max_steps=1,
+            gradient_accumulation_steps=steps, learning_rate=0.1, optim="sgd", max_grad_norm=0.0,
+            lr_scheduler_type="constant", report_to="none", use_cpu=True, disable_tqdm=True,
+            save_strategy="no",
+        )  # fmt: skip
+        start = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
+        Trainer(model=model, args=arguments, train_dataset=examples).train()
+        ends.append(torch.nn.utils.parameters_to_vector(model.parameters()).detach() - start)
+    assert ends[0].norm() > 1e-4
+    torch.testing.assert_close(*ends, rtol=1e-3, atol=1e-6)
 
 
 def test_pooling():

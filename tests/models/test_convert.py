@@ -1,7 +1,10 @@
 import copy
+import json
 
 import pytest
 import torch
+import transformers
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import syncattn
@@ -165,7 +168,36 @@ def test_it_saves_and_loads(family, tmp_path):
     again = load_converted(tmp_path)
     assert type(again) is type(model)
     assert torch.equal(again(ids()).logits, model(ids()).logits)
-    assert again.config.syncattn["layers"] == [1]
+    (conversion,) = again.config.syncattn
+    assert conversion["layers"] == [1]
+    # As earlier versions wrote it.
+    saved = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(saved | {"syncattn": conversion}))
+    assert torch.equal(load_converted(tmp_path)(ids()).logits, model(ids()).logits)
+
+
+@EVERY_FAMILY
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_two_conversions_save_and_load_in_their_dtype(family, dtype, tmp_path):
+    model = network(family).to(dtype)
+    convert(model, "selective", layers=[0], attention_options={"frequency_dim": 4})
+    convert(model, "oscillator")
+    first, second = model.config.syncattn
+    assert (first["mechanism"], first["layers"]) == ("selective", [0])
+    assert (second["mechanism"], second["layers"]) == ("oscillator", [1])
+    model.save_pretrained(tmp_path)
+    again = load_converted(tmp_path)
+    assert again.config.syncattn == [first, second]
+    own, loaded = model.state_dict(), again.state_dict()
+    assert own.keys() == loaded.keys()
+    for name, x in own.items():
+        assert loaded[name].dtype == x.dtype, name
+        assert torch.equal(loaded[name], x), name
+    assert again.dtype == dtype
+    assert torch.equal(again(ids()).logits, model(ids()).logits)
+    # What is loaded can be saved again.
+    again.save_pretrained(tmp_path / "again")
+    assert load_converted(tmp_path / "again").dtype == dtype
 
 
 def test_dropout_and_precision_follow_the_original():
@@ -200,7 +232,7 @@ def test_a_window_reaches_the_layer_and_refuses_a_cache():
     [
         ("kuramoto", None, "`mechanism` must live on a Euclidean stream .* 'kuramoto'"),
         ("linear", None, "`mechanism` must be one of"),
-        ("selective", [7], r"`layers` must be numbers of layers, 0 to 1; got \[7\]"),
+        ("selective", [7], r"`layers` must be numbers of layers, 0 to 1, one at least; got \[7\]"),
     ],
 )
 def test_bad_input_is_refused(mechanism, layers, message):
@@ -215,5 +247,98 @@ def test_networks_without_known_attention_are_refused(tmp_path):
     with pytest.raises(ValueError, match="`model` must hold BERT-like, GPT-2-like or Llama-like"):
         convert(model, "selective")
     network("gpt2").save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="`folder` must hold a network that `convert` changed"):
+    with pytest.raises(ValueError, match="`folder` must hold a network of Transformers that"):
         load_converted(tmp_path)
+
+
+@pytest.mark.parametrize("architecture", ["pipeline", "AutoModel", "NoSuchNetwork"])
+def test_a_folder_that_names_no_network_is_refused(tmp_path, architecture):
+    model = network("gpt2")
+    convert(model, "selective")
+    model.save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    written["architectures"] = [architecture]
+    (tmp_path / "config.json").write_text(json.dumps(written), encoding="utf-8")
+    with pytest.raises(ValueError, match="`folder` must hold a network of Transformers that"):
+        load_converted(tmp_path)
+
+
+TINY = {"vocab_size": 32, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "intermediate_size": 32, "max_position_embeddings": 32, "pad_token_id": 0}  # fmt: skip
+LLAMA = {"num_key_value_heads": 2}
+SCALED = {"rope_type": "linear", "factor": 4.0, "rope_theta": 10_000.0}
+
+
+@pytest.mark.parametrize(
+    ("family", "reason"),
+    [
+        ("Qwen3", "Qwen3Attention may do more"),
+        ("Olmo2", "Olmo2Attention may do more"),
+        ("Llama", "angles are scaled"),
+    ],
+)
+def test_softmax_is_refused_where_it_is_another_function(family, reason):
+    sizes = TINY | LLAMA | ({"rope_parameters": SCALED} if family == "Llama" else {})
+    config = getattr(transformers, f"{family}Config")(**sizes)
+    original = getattr(transformers, f"{family}ForCausalLM")(config).eval()
+    before = {name: type(module) for name, module in original.named_modules()}
+    with pytest.raises(ValueError, match=reason):
+        convert(original, "softmax")
+    assert {name: type(module) for name, module in original.named_modules()} == before
+    assert len(convert(original, "selective").layers) == 2
+
+
+@pytest.mark.parametrize("flag", ["scale_attn_weights", "scale_attn_by_inverse_layer_idx"])
+def test_softmax_is_refused_where_scores_are_scaled_otherwise(flag):
+    config = transformers.GPT2Config(vocab_size=32, n_embd=16, n_layer=2, n_head=2, n_positions=32)
+    setattr(config, flag, flag != "scale_attn_weights")
+    with pytest.raises(ValueError, match=flag):
+        convert(transformers.GPT2LMHeadModel(config), "softmax")
+
+
+@pytest.mark.parametrize("family", ["Albert", "ViT"])
+def test_what_only_looks_like_a_known_attention_is_left_alone(family):
+    sizes = TINY | ({"image_size": 8, "patch_size": 4} if family == "ViT" else {})
+    config = getattr(transformers, f"{family}Config")(**sizes)
+    with pytest.raises(ValueError, match="`model` must hold BERT-like, GPT-2-like or Llama-like"):
+        convert(getattr(transformers, f"{family}Model")(config), "selective")
+
+
+def test_cross_attention_stays():
+    encoder, decoder = (transformers.BertConfig(**TINY) for _ in range(2))
+    decoder.is_decoder = decoder.add_cross_attention = True
+    config = transformers.EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
+    report = convert(transformers.EncoderDecoderModel(config).eval(), "softmax")
+    assert len(report.layers) == 4 and all("cross" not in x.name for x in report.layers)
+
+
+def test_a_cache_of_fixed_size_is_refused_beside_other_layers():
+    model = network("llama")
+    convert(model, "softmax", layers=[1])
+    cache = transformers.StaticCache(config=model.config, max_cache_len=16)
+    with pytest.raises(ValueError, match="`past_key_values` must be a cache that grows"):
+        model(ids(), past_key_values=cache, use_cache=True)
+
+
+def test_the_settings_of_generation_come_back(tmp_path):
+    model = network("llama")
+    convert(model, "selective")
+    model.generation_config.max_new_tokens = 3
+    model.save_pretrained(tmp_path)
+    assert load_converted(tmp_path).generation_config.max_new_tokens == 3
+
+
+def test_names_that_the_network_does_not_give_are_told_with_the_remedy(tmp_path):
+    model = network("llama")
+    convert(model, "selective")
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({f"other.{name}": x for name, x in weights.items()}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="save_original_format=False"):
+        load_converted(tmp_path)
+
+
+@pytest.mark.parametrize(("layers", "error"), [([True], TypeError), ([], ValueError)])
+def test_layers_must_be_numbers(layers, error):
+    with pytest.raises(error, match="`layers`"):
+        convert(network("gpt2"), "selective", layers=layers)

@@ -36,10 +36,10 @@ class Rows(torch.utils.data.Dataset):
 
 
 def trained(model, folder, **options):
+    settings = {"per_device_train_batch_size": 2, "max_steps": 6, "save_steps": 3} | options
     arguments = TrainingArguments(
-        output_dir=str(folder), max_steps=6, per_device_train_batch_size=2, learning_rate=1e-2,
-        logging_steps=1, report_to="none", use_cpu=True, disable_tqdm=True, save_steps=3,
-        **options,
+        output_dir=str(folder), learning_rate=1e-2, logging_steps=1, report_to="none",
+        use_cpu=True, disable_tqdm=True, **settings,
     )  # fmt: skip
     trainer = Trainer(model=model, args=arguments, train_dataset=Rows(), eval_dataset=Rows())
     trainer.train()
@@ -65,6 +65,22 @@ def test_trainer_with_accumulation_checkpointing_and_bf16(tmp_path):
         bf16=True,
     )  # fmt: skip
     assert all(p.isfinite().all() for p in trainer.model.parameters())
+
+
+def test_accumulation_counts_the_tokens_of_all_batches(tmp_path):
+    # The batches hold different numbers of real tokens.
+    ends = []
+    for size, steps in ((4, 1), (2, 2), (1, 4)):
+        trainer = trained(
+            build("selective"), tmp_path, per_device_train_batch_size=size, max_steps=1,
+            gradient_accumulation_steps=steps, optim="sgd", max_grad_norm=0.0, save_steps=99,
+        )  # fmt: skip
+        ends.append(torch.nn.utils.parameters_to_vector(trainer.model.parameters()).detach())
+    start = torch.nn.utils.parameters_to_vector(build("selective").parameters()).detach()
+    one, *others = (end - start for end in ends)
+    assert one.norm() > 1e-4
+    for other in others:
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-6)
 
 
 @EVERY_MECHANISM

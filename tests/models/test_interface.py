@@ -89,10 +89,28 @@ def test_it_is_the_operator():
     )  # fmt: skip
     torch.testing.assert_close(out.transpose(1, 2), expected)
     assert not weights.triu(1).any()
-    some = weights.sum(-1) > 0
-    assert some.any()
-    torch.testing.assert_close((weights @ value)[some], expected[some])
+    torch.testing.assert_close(weights @ value, expected)
     bidirectional, _ = selective_attention_forward(module, query, key, value, None, is_causal=False)
     assert not torch.allclose(bidirectional, out)
     with pytest.raises(ValueError, match="`dropout` must be 0 with attn_implementation"):
         selective_attention_forward(module, query, key, value, None, dropout=0.1)
+
+
+def test_the_weights_make_the_output_where_nothing_locks_too():
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 2, 2, 6, 4)
+    query = 50 * query
+    module = torch.nn.Module()
+    module.is_causal = True
+    mask = torch.ones(6, 6, dtype=torch.bool).tril().repeat(2, 1, 1, 1)
+    mask[1, :, :, :2] = False
+    for given in (None, mask):
+        out, weights = selective_attention_forward(
+            module, query, key, value, given, output_attentions=True
+        )
+        torch.testing.assert_close(weights @ value, out.transpose(1, 2))
+        # Nothing locks: one key has it all, but in the rows that see nothing.
+        blind = torch.zeros(2, 2, 6, dtype=torch.bool)
+        blind[1, :, :2] = given is not None
+        assert torch.equal(weights.amax(-1), (~blind).float())
+        assert torch.equal(weights.sum(-1), (~blind).float())

@@ -343,3 +343,42 @@ def test_whole_turns_of_an_embedding_change_nothing(mechanism, feedforward):
     with torch.autocast("cpu", torch.bfloat16):
         turned = model(ids).logits
     assert (turned - rough).abs().max() <= 0.02 * rough.abs().max()
+
+
+@EVERY_MECHANISM
+def test_packed_sequences_do_not_see_each_other(mechanism):
+    model, first, second = build(mechanism), tokens(1, 5), tokens(1, 4, seed=2)
+    places = torch.cat([torch.arange(5), torch.arange(4)])[None]
+    ids = torch.cat([first, second], 1)
+    expected = torch.cat([model(first).logits, model(second).logits], 1)
+    packed = model(ids, position_ids=places).logits
+    torch.testing.assert_close(packed, expected, rtol=1e-4, atol=1e-5)
+    plain = model(ids, position_ids=torch.arange(9)[None]).logits
+    assert torch.equal(plain, model(ids).logits)
+    with pytest.raises(ValueError, match="`position_ids` must begin anew in one row alone"):
+        model(ids.expand(2, -1), position_ids=places)
+
+
+@EVERY_MECHANISM
+def test_the_last_hidden_state_is_what_the_head_reads(mechanism):
+    model = build(mechanism)
+    model.config.output_hidden_states = model.config.output_attentions = True
+    out = model(tokens())
+    assert len(out.hidden_states) == 3 and len(out.attentions) == 2
+    read = model.model.readout(out.hidden_states[-1])
+    torch.testing.assert_close(model.lm_head(read), out.logits)
+
+
+@EVERY_MECHANISM
+def test_embedded_prompts_and_caches_of_other_kinds_generate_the_same(mechanism):
+    model, ids = build(mechanism), tokens(length=6).clamp(min=1)
+    options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0, "eos_token_id": 22}
+    batch, mask = right_padded(ids, 2)
+    expected = model.generate(batch, attention_mask=mask, **options)
+    # A token that does nothing but pad tells the padding.
+    assert torch.equal(model.generate(batch, **options), expected)
+    embedded = model.get_input_embeddings()(batch)
+    out = model.generate(inputs_embeds=embedded, attention_mask=mask, **options)
+    assert torch.equal(out, expected[:, 6:])
+    out = model.generate(batch, attention_mask=mask, cache_implementation="static", **options)
+    assert torch.equal(out, expected)

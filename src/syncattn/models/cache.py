@@ -97,7 +97,9 @@ class SyncAttnCacheLayer(CacheLayerMixin):
             indices: Which, in their order.
         """
         if self.state is not None:
-            self.state = self.state.select(indices)
+            # One index serves the layers of every device.
+            _, device = _batch_of(self.state)
+            self.state = self.state.select(indices.to(device))
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeats every sequence of the batch.
@@ -189,6 +191,44 @@ class SyncAttnCache(Cache):
         found = self.layers[layer]
         assert isinstance(found, SyncAttnCacheLayer)
         return found
+
+
+def cache_to_fill(
+    given: Cache | None, use_cache: bool | None, *, num_layers: int, can_decode: bool
+) -> SyncAttnCache | None:
+    """Returns the cache that a network fills, a new one in place of an empty one of another kind.
+
+    Args:
+        given: What the caller passed; used whatever `use_cache` says.
+        use_cache: Whether to start one where none is given.
+        num_layers: Blocks of the network.
+        can_decode: Whether all of them can go on from a state.
+
+    Raises:
+        ValueError: If a cache is given to a network that cannot decode, has another number of
+            layers, or holds what another network filled in.
+    """
+    if given is None:
+        return SyncAttnCache(num_layers) if use_cache and can_decode else None
+    if not can_decode:
+        raise ValueError(
+            f"`past_key_values` must be None for a network that looks ahead or whose layers have "
+            f"no step; got a {type(given).__name__}. Leave it out, or build the network with "
+            f"is_causal=True."
+        )
+    if isinstance(given, SyncAttnCache):
+        if len(given) != num_layers:
+            raise ValueError(
+                f"`past_key_values` must have one layer per block; got {len(given)} layers and "
+                f"{num_layers} blocks. Start with None."
+            )
+        return given
+    if given.get_seq_length():
+        raise ValueError(
+            f"`past_key_values` must be a SyncAttnCache; got a filled {type(given).__name__}, "
+            f"which holds keys and values alone. Start with None."
+        )
+    return SyncAttnCache(num_layers)
 
 
 def _batch_of(state: Any) -> tuple[int, torch.device]:

@@ -20,6 +20,10 @@ from syncattn.models.pretrained import SyncAttnPreTrainedModel
 class _Classifier(SyncAttnPreTrainedModel):
     """Backbone, pooling and a linear head."""
 
+    # The loss is the mean of its own batch: `Trainer` must divide by the steps it accumulates. It
+    # takes the keyword arguments of `forward` for a loss that divides by all items of those steps.
+    accepts_loss_kwargs = False
+
     def __init__(self, config: SyncAttnConfig) -> None:
         super().__init__(config)
         self.num_labels = len(config.id2label or {})

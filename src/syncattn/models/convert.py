@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ import torch
 import transformers
 from safetensors.torch import load_model
 from torch import nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 
 from syncattn import _validation as check
 from syncattn._typing import Tensor
 from syncattn.models.blocks import build_attention
 from syncattn.models.cache import SyncAttnCacheLayer
 from syncattn.models.configuration import EUCLIDEAN, TORUS
-from syncattn.models.foreign import ForeignAttention, masks, read_attention
+from syncattn.models.foreign import ForeignAttention, masks, more_than_softmax, read_attention
 from syncattn.nn.decoding import DecodingAttention, go_on
 
 
@@ -79,6 +79,7 @@ class ConvertedAttention(nn.Module):
         self.attention = attention
         self.dropout = original.dropout or nn.Identity()
         self.is_causal = original.is_causal
+        self.beside_others = False
         self.layer_idx = original.layer_idx
 
     def forward(
@@ -120,6 +121,11 @@ class ConvertedAttention(nn.Module):
                 "`attention_mask` must be causal with padding to decode from a cache; got one that "
                 "hides more, such as a sliding window. Pass `use_cache=False`."
             )
+        if self.beside_others and getattr(cache, "is_compileable", False):
+            raise ValueError(
+                f"`past_key_values` must be a cache that grows where some layers were replaced and "
+                f"others not; got a {type(cache).__name__}. Leave `cache_implementation` out."
+            )
         attention: Any = self.attention
         if not isinstance(attention, DecodingAttention):
             raise ValueError(
@@ -159,7 +165,7 @@ def convert(
     Raises:
         TypeError: If `model` is not a network of Transformers.
         ValueError: If the mechanism needs a stream of phases, no attention of a known family is
-            found, or a layer does not exist.
+            found, a layer does not exist, or `"softmax"` would be another function there.
     """
     if mechanism in TORUS:
         raise ValueError(
@@ -179,24 +185,53 @@ def convert(
             f"{type(model).__name__}. Replace its layers by hand with modules of syncattn.nn."
         )
     numbers = {read.layer_idx for _, read in found}
-    wanted = numbers if layers is None else set(layers)
-    if not wanted <= numbers:
-        raise ValueError(
-            f"`layers` must be numbers of layers, {min(numbers)} to {max(numbers)}; got "
-            f"{sorted(wanted - numbers)}. Leave them out."
-        )
+    wanted = _wanted(layers, numbers)
+    if mechanism == "softmax":
+        _require_plain(model, [name for name, read in found if read.layer_idx in wanted])
     done = tuple(
         _replace(model, name, read, mechanism, attention_options or {})
         for name, read in found
         if read.layer_idx in wanted
     )
-    # So that a saved network can be built again: see `load_converted`.
-    model.config.syncattn = {
-        "mechanism": mechanism,
-        "layers": sorted(wanted),
-        "attention_options": dict(attention_options or {}),
-    }
+    whole = len(done) == len(found)
+    for module in model.modules():
+        if isinstance(module, ConvertedAttention):
+            module.beside_others = not whole
+    # So that a saved network can be built again, conversion by conversion: see `load_converted`.
+    model.config.syncattn = [
+        *_conversions(model.config),
+        {
+            "mechanism": mechanism,
+            "layers": sorted(wanted),
+            "attention_options": dict(attention_options or {}),
+        },
+    ]
     return ConversionReport(mechanism, done)
+
+
+def _wanted(layers: Collection[int] | None, numbers: set[int]) -> set[int]:
+    if layers is None:
+        return numbers
+    check.require_instance(layers, "layers", Collection, "Pass a list of numbers.")
+    for number in layers:
+        check.require_integer(number, "layers", minimum=0)
+    if not layers or not set(layers) <= numbers:
+        raise ValueError(
+            f"`layers` must be numbers of layers, {min(numbers)} to {max(numbers)}, one at least; "
+            f"got {sorted(set(layers) - numbers) or 'none'}. Leave them out."
+        )
+    return set(layers)
+
+
+def _require_plain(model: nn.Module, names: Sequence[str]) -> None:
+    """Refuses to call softmax the same function where it is not."""
+    for name in names:
+        reason = more_than_softmax(model.get_submodule(name))
+        if reason is not None:
+            raise ValueError(
+                f"`mechanism` must not be 'softmax' where plain softmax is another function; got "
+                f"it for {name}: {reason}. Use another mechanism, or leave these layers."
+            )
 
 
 def load_converted(folder: str | Path) -> PreTrainedModel:
@@ -206,19 +241,22 @@ def load_converted(folder: str | Path) -> PreTrainedModel:
         folder: With `config.json` and `model.safetensors`.
 
     Returns:
-        The network, in evaluation mode.
+        The network as it was saved, in its dtype, in evaluation mode.
 
     Raises:
-        ValueError: If the folder holds no converted network, or its weights are not in one file of
-            safetensors.
+        ValueError: If the folder holds no converted network, its weights are not in one file of
+            safetensors, or bear other names.
     """
     config: Any = AutoConfig.from_pretrained(folder)
-    record: dict[str, Any] | None = getattr(config, "syncattn", None)
-    architecture = getattr(transformers, (config.architectures or [""])[0], None)
-    if record is None or architecture is None:
+    record = _conversions(config)
+    # Building counts them anew.
+    config.syncattn = None
+    architecture: Any = getattr(transformers, (config.architectures or [""])[0], None)
+    known = isinstance(architecture, type) and issubclass(architecture, PreTrainedModel)
+    if not record or not known:
         raise ValueError(
-            f"`folder` must hold a network that `convert` changed; got {str(folder)!r}, which does "
-            f"not say so. Load it with its own class."
+            f"`folder` must hold a network of Transformers that `convert` changed; got "
+            f"{str(folder)!r}, which does not say so. Load it with its own class."
         )
     weights = Path(folder) / "model.safetensors"
     if not weights.exists():
@@ -226,10 +264,28 @@ def load_converted(folder: str | Path) -> PreTrainedModel:
             f"`folder` must hold its weights in 'model.safetensors'; got none in {str(folder)!r}. "
             f"Save it with save_pretrained and a large `max_shard_size`."
         )
-    model: PreTrainedModel = architecture(config)
-    convert(model, **record)
-    load_model(model, weights)
+    # The dtype of the configuration, which the class itself passes over.
+    model: PreTrainedModel = architecture._from_config(config)
+    for conversion in record:
+        convert(model, **conversion)
+    try:
+        load_model(model, weights)
+    except RuntimeError as error:
+        raise ValueError(
+            f"`folder` must hold the parameters by the names that this network gives them; got "
+            f"others in {str(weights)!r} ({str(error)[:200]}). Save it with "
+            f"save_pretrained(folder, save_original_format=False)."
+        ) from error
+    if (Path(folder) / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
     return model.eval()
+
+
+def _conversions(config: Any) -> list[dict[str, Any]]:
+    """Returns the arguments of every conversion that a configuration tells of, first to last."""
+    found = getattr(config, "syncattn", None) or []
+    # Earlier versions knew one alone.
+    return [found] if isinstance(found, dict) else list(found)
 
 
 def _replace(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -46,6 +46,45 @@ class ForeignAttention(NamedTuple):
     dropout: nn.Module | None
 
 
+_LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj")
+_PLAIN = frozenset({
+    "ArceeAttention", "BertSelfAttention", "CamembertSelfAttention", "ElectraSelfAttention",
+    "ErnieSelfAttention", "GPT2Attention", "GemmaAttention", "LlamaAttention", "MistralAttention",
+    "MixtralAttention", "OlmoAttention", "Qwen2Attention", "RobertaSelfAttention",
+    "SmolLM3Attention", "SplinterSelfAttention", "Starcoder2Attention", "XLMRobertaSelfAttention",
+})  # fmt: skip
+"""Attention that is rotary or placeless softmax and nothing more, by the name of its class."""
+
+
+def more_than_softmax(module: nn.Module) -> str | None:
+    """Returns why plain softmax with the same projections is another function; None if it is not.
+
+    Args:
+        module: A module that `read_attention` knows.
+    """
+    attention, config = cast("Any", module), cast("Any", module).config
+    name = type(module).__name__
+    if name not in _PLAIN:
+        return f"{name} may do more"
+    rope: Any = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type", "default") != "default":
+        return f"its rotary angles are scaled ({rope['rope_type']})"
+    for holder in (rope, vars(config)):
+        if (holder.get("partial_rotary_factor") or 1.0) != 1.0:
+            return "its rotary angles turn a part of the coordinates"
+    if hasattr(attention, "use_rope") and not attention.use_rope:
+        return "it has no rotary angles"
+    if name == "GPT2Attention" and not config.scale_attn_weights:
+        return "its scores are not scaled (`scale_attn_weights`)"
+    if name == "GPT2Attention" and config.scale_attn_by_inverse_layer_idx:
+        return "its scores are scaled by layer (`scale_attn_by_inverse_layer_idx`)"
+    head_dim = getattr(attention, "head_dim", None)
+    scale = getattr(attention, "scaling", None)
+    if head_dim and isinstance(scale, float) and abs(scale * head_dim**0.5 - 1) > 1e-6:
+        return f"its scores are scaled by {scale:g}"
+    return None
+
+
 def read_attention(module: nn.Module) -> ForeignAttention | None:
     """Returns what a module is as a self-attention, None where it is none of a known family.
 
@@ -53,16 +92,23 @@ def read_attention(module: nn.Module) -> ForeignAttention | None:
         module: Any module of a network of Transformers.
     """
     config: Any = getattr(module, "config", None)
-    if config is None or getattr(module, "is_cross_attention", False):
+    crosses = getattr(module, "is_cross_attention", False) or "Cross" in type(module).__name__
+    if config is None or crosses or not hasattr(module, "layer_idx"):
         return None
     names = {name for name, _ in module.named_children()}
-    if {"c_attn", "c_proj"} <= names and "q_attn" not in names:
-        return _gpt2(module, config)
-    if {"q_proj", "k_proj", "v_proj", "o_proj"} <= names and hasattr(module, "head_dim"):
-        return _llama(module, config)
-    if {"query", "key", "value"} <= names and hasattr(module, "attention_head_size"):
-        return _bert(module, config)
-    return None
+    found = None
+    if {"c_attn", "c_proj"} <= names and "q_attn" not in names and hasattr(module, "is_causal"):
+        found = _gpt2(module, config)
+    elif {"q_proj", "k_proj", "v_proj", "o_proj"} <= names and hasattr(module, "head_dim"):
+        matrices = all(isinstance(getattr(module, n).weight, Tensor) for n in _LLAMA)
+        found = _llama(module, config) if matrices else None
+    elif names - {"dropout"} == {"query", "key", "value"} and hasattr(
+        module, "attention_head_size"
+    ):
+        found = _bert(module, config)
+    # Some networks read a narrower stream than their configuration tells.
+    reads = found is not None and found.projections["v_proj"].weight.shape[1] == found.hidden_size
+    return found if reads else None
 
 
 def _gpt2(module: Any, config: Any) -> ForeignAttention:
@@ -78,7 +124,8 @@ def _gpt2(module: Any, config: Any) -> ForeignAttention:
 
 
 def _llama(module: Any, config: Any) -> ForeignAttention:
-    groups = config.num_attention_heads // (config.num_key_value_heads or 1)
+    key_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    groups = config.num_attention_heads // key_heads
     projections = {
         "q_proj": Projection(module.q_proj.weight, module.q_proj.bias),
         "k_proj": _repeated(module.k_proj, module.head_dim, groups),

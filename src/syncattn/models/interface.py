@@ -10,7 +10,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from syncattn._typing import Tensor
-from syncattn.functional import selective_synchronization, selective_synchronization_weights
+from syncattn.functional import selective_synchronization
 from syncattn.models.foreign import masks
 from syncattn.nn.calibration import frequency_std, squared_cutoff
 from syncattn.nn.selective_synchronization import PAPER_COUPLING
@@ -85,7 +85,8 @@ def selective_attention_forward(
         **kwargs: `output_attentions` asks for the dense weights; `is_causal` overrides the module.
 
     Returns:
-        ``(batch, queries, heads, value_dim)`` and the weights or None.
+        ``(batch, queries, heads, value_dim)``, and None or the weights that make it, in float32:
+        in a row where nothing locks 1 on the nearest key, and 0 where nothing is visible.
 
     Raises:
         ValueError: If `dropout` is not 0.
@@ -110,12 +111,18 @@ def selective_attention_forward(
         "attn_mask": attn_mask, "is_causal": causal_mask,
         "order_parameter": torch.ones(query.shape[:3], device=query.device),
     }  # fmt: skip
-    out = selective_synchronization(
-        query * scale, key * scale, value, empty_rows="nearest", **options
-    )
+
+    def mean_of(rows: Tensor, backend: str = "auto") -> Tensor:
+        return selective_synchronization(
+            query * scale, key * scale, rows, empty_rows="nearest", backend=backend, **options
+        )
+
+    out = mean_of(value)
     weights = None
     if kwargs.get("output_attentions"):
-        weights, _, _ = selective_synchronization_weights(query * scale, key * scale, **options)
+        # What the operator makes of the unit vectors: an empty row has its nearest key there too.
+        unit = torch.eye(key.shape[2], dtype=torch.float32, device=key.device)
+        weights = mean_of(unit.expand(*key.shape[:2], -1, -1), backend="reference")
     return out.transpose(1, 2).contiguous(), weights
 
 

@@ -15,10 +15,10 @@ from transformers.utils.generic import can_return_tuple
 from syncattn import _validation as check
 from syncattn._typing import Float, Int, Tensor
 from syncattn.models.blocks import build_block
-from syncattn.models.cache import SyncAttnCache
+from syncattn.models.cache import SyncAttnCache, cache_to_fill
 from syncattn.models.configuration import SyncAttnConfig
 from syncattn.models.inputs import require_here, require_labels, require_stream, require_tokens
-from syncattn.models.padding import moved_to_the_left, require_one_side, visible_keys
+from syncattn.models.padding import packed_lengths, ready_to_generate, visible_keys
 from syncattn.models.pretrained import SyncAttnPreTrainedModel
 from syncattn.nn.block import EuclideanBlock, PhaseBlock
 from syncattn.nn.decay import without_decay
@@ -59,6 +59,7 @@ class SyncAttnModel(SyncAttnPreTrainedModel):
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
+        position_ids: Tensor | None = None,
         **_: Any,
     ) -> BaseModelOutputWithPast:
         """Returns the stream after the last block.
@@ -67,13 +68,18 @@ class SyncAttnModel(SyncAttnPreTrainedModel):
             input_ids: ``(batch, length)``, or frames ``(batch, length, feature_size)``.
             attention_mask: ``(batch, length)``, 1 where a token is real; with a filled cache the
                 tokens it holds come first.
-            past_key_values: What a call before returned, to go on from.
+            past_key_values: What a call before returned, to go on from; used and returned whatever
+                `use_cache` says. A new `SyncAttnCache` takes the place of an empty cache of another
+                kind: go on with the one in the output.
             inputs_embeds: The embedded tokens ``(batch, length, hidden_size)``, in place of
                 `input_ids`.
-            use_cache: Whether to return a cache; True when one is given, else False when None.
-            output_hidden_states: Whether to return the stream before every block too.
+            use_cache: Whether to start a cache where none is given, and return it; None for no. A
+                network that cannot decode starts none.
+            output_hidden_states: Whether to return the stream before every block too, and the
+                normalised last one; as the configuration says when None.
             output_attentions: Whether to return the dense weights of every layer too, computed
-                beside the output, which still takes the fast path.
+                beside the output on its fast path; as the configuration says when None.
+            position_ids: Where they begin anew, ``(1, length)``, another packed sequence does.
             **_: Arguments of other models, ignored.
 
         Returns:
@@ -82,12 +88,19 @@ class SyncAttnModel(SyncAttnPreTrainedModel):
         Raises:
             TypeError: If an argument is not a tensor of the right kind.
             ValueError: If the sequence is longer than `max_position_embeddings`, padding lies on
-                both sides, a number is no token, or arguments contradict each other.
+                both sides, a number is no token, a cache is given to a network that cannot decode,
+                or arguments contradict each other.
         """
         x = self._embedded(input_ids, inputs_embeds)
-        cache = self._cache(past_key_values, use_cache)
+        if output_attentions is None:
+            output_attentions = bool(self.config.output_attentions)
+        if output_hidden_states is None:
+            output_hidden_states = bool(self.config.output_hidden_states)
+        cache = self.cache_to_fill(past_key_values, use_cache)
         past = 0 if cache is None else cache.get_seq_length()
         visibility = self._visibility(x, attention_mask, past)
+        if attention_mask is None and cache is None:
+            visibility["cu_seqlens"] = packed_lengths(position_ids, x)
         if output_attentions and past:
             raise ValueError(
                 f"`output_attentions` must come without a filled cache, which holds no queries of "
@@ -109,12 +122,18 @@ class SyncAttnModel(SyncAttnPreTrainedModel):
                 )
                 cache.set_state(number, state)
             states.append(x)
+        states[-1] = self.norm(x)
         return BaseModelOutputWithPast(
-            last_hidden_state=self.norm(x),
+            last_hidden_state=states[-1],
             past_key_values=cache,
             hidden_states=tuple(states) if output_hidden_states else None,
             attentions=tuple(weights) if output_attentions else None,
         )
+
+    def cache_to_fill(self, given: Cache | None, use_cache: bool | None) -> SyncAttnCache | None:
+        """Returns the cache that these layers fill; see `syncattn.models.cache.cache_to_fill`."""
+        number, can_decode = len(self.layers), self.can_decode
+        return cache_to_fill(given, use_cache, num_layers=number, can_decode=can_decode)
 
     @property
     def can_decode(self) -> bool:
@@ -185,24 +204,6 @@ class SyncAttnModel(SyncAttnPreTrainedModel):
         require_here(input_ids, "input_ids", self.device)
         return self.embed_tokens(input_ids)
 
-    def _cache(self, given: Cache | None, use_cache: bool | None) -> SyncAttnCache | None:
-        """Returns the cache to fill, which takes the place of an empty one of another kind."""
-        if isinstance(given, SyncAttnCache):
-            if len(given) != len(self.layers):
-                raise ValueError(
-                    f"`past_key_values` must have one layer per block; got {len(given)} layers and "
-                    f"{len(self.layers)} blocks. Start with None."
-                )
-            return given
-        if given is not None and given.get_seq_length():
-            raise ValueError(
-                f"`past_key_values` must be a SyncAttnCache; got a filled {type(given).__name__}, "
-                f"which holds keys and values alone. Start with None."
-            )
-        if use_cache and self.can_decode:
-            return SyncAttnCache(len(self.layers))
-        return None
-
     def _visibility(self, x: Tensor, attention_mask: Tensor | None, past: int) -> dict[str, Any]:
         length, limit = past + x.shape[1], self.config.max_position_embeddings
         if length > limit:
@@ -265,7 +266,7 @@ class SyncAttnForCausalLM(SyncAttnPreTrainedModel, GenerationMixin):
             output_attentions: Whether to return the dense weights of every layer too.
             logits_to_keep: Compute the last so many logits alone, or those at these places; all
                 when 0.
-            **kwargs: `num_items_in_batch` for the loss; others are ignored.
+            **kwargs: `position_ids`, and `num_items_in_batch` for the loss; others are ignored.
 
         Returns:
             `logits` of shape (batch, length, vocab_size), `loss` in nats per token.
@@ -282,6 +283,7 @@ class SyncAttnForCausalLM(SyncAttnPreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
+            position_ids=kwargs.pop("position_ids", None),
         )
         if isinstance(logits_to_keep, Tensor):
             kept: Any = logits_to_keep
@@ -309,7 +311,7 @@ class SyncAttnForCausalLM(SyncAttnPreTrainedModel, GenerationMixin):
 
         A batch padded on the right is moved to the left first, so the prompts come back padded on
         the left. Beyond `max_position_embeddings` the last tokens that fit are read anew for every
-        token.
+        token, and so is everything by a network of which a layer has no `step`.
 
         Args:
             inputs: Prompts ``(batch, length)``.
@@ -324,20 +326,16 @@ class SyncAttnForCausalLM(SyncAttnPreTrainedModel, GenerationMixin):
         """
         # The mixin's own annotations ask for more than it needs.
         parent: Any = super()
-        ids = kwargs.pop("input_ids", None) if inputs is None else inputs
-        if ids is None:
-            return parent.generate(None, *args, **kwargs)
+        if not self.model.can_decode:
+            # The mixin would hand over a cache that nobody can fill.
+            kwargs.setdefault("use_cache", False)
+        given = {
+            "inputs": kwargs.pop("input_ids", None) if inputs is None else inputs,
+            "inputs_embeds": kwargs.pop("inputs_embeds", None),
+        }
         limit = self.config.max_position_embeddings
-        if ids.shape[1] > limit:
-            raise ValueError(
-                f"A prompt must not be longer than `max_position_embeddings`; got {ids.shape[1]} "
-                f"tokens and {limit}. Cut it to its last {limit} tokens."
-            )
-        mask = kwargs.get("attention_mask")
-        if mask is not None and mask.shape == ids.shape:
-            require_one_side(mask.bool())
-            ids, kwargs["attention_mask"] = moved_to_the_left(ids, mask)
-        return parent.generate(ids, *args, **kwargs)
+        prompts = ready_to_generate(given, kwargs, self.generation_config, limit=limit)
+        return parent.generate(*args, **kwargs | prompts)
 
     def prepare_inputs_for_generation(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -345,6 +343,7 @@ class SyncAttnForCausalLM(SyncAttnPreTrainedModel, GenerationMixin):
         next_sequence_length: int | None = None,
         past_key_values: Cache | None = None,
         attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Returns the inputs of one step: the new tokens, or the last that fit the model.
@@ -354,12 +353,15 @@ class SyncAttnForCausalLM(SyncAttnPreTrainedModel, GenerationMixin):
             next_sequence_length: How many of the last tokens are new.
             past_key_values: What the step before returned.
             attention_mask: 1 where a token is real.
+            inputs_embeds: The embedded prompt, in place of its tokens.
             **kwargs: More arguments of `forward`.
 
         Returns:
             The keyword arguments of `forward`.
         """
         limit = self.config.max_position_embeddings
+        if past_key_values is not None and not past_key_values.get_seq_length():
+            past_key_values = self.model.cache_to_fill(past_key_values, None)
         if input_ids.shape[1] > limit:
             # Positions beyond the last do not exist: the window moves on and is read anew.
             input_ids, next_sequence_length = input_ids[:, -limit:], None
@@ -374,6 +376,7 @@ class SyncAttnForCausalLM(SyncAttnPreTrainedModel, GenerationMixin):
             next_sequence_length=next_sequence_length,
             past_key_values=past_key_values,
             attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
             **kwargs,
         )
 

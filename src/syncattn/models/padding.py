@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from syncattn import _validation as check
-from syncattn._typing import Bool, Tensor
+from syncattn._typing import Bool, Int, Tensor
 
 
 def visible_keys(
@@ -46,6 +49,34 @@ def visible_keys(
     return None if bool(key_mask.all()) else key_mask
 
 
+def packed_lengths(position_ids: Tensor | None, x: Tensor) -> Int[Tensor, " ends"] | None:
+    """Returns the cumulative lengths of packed sequences, None where there is one.
+
+    Args:
+        position_ids: ``(1, length)``, beginning anew with every sequence; None for one.
+        x: The tokens, ``(batch, length, …)``.
+
+    Raises:
+        TypeError: If it is not a tensor.
+        ValueError: If several rows are packed.
+    """
+    if position_ids is None:
+        return None
+    check.require_instance(position_ids, "position_ids", torch.Tensor, "Leave it out.")
+    if position_ids.shape[-1] != x.shape[1] or x.is_meta or torch.compiler.is_compiling():
+        return None
+    anew = position_ids.diff(dim=-1) != 1
+    if not bool(anew.any()):
+        return None
+    if x.shape[0] > 1:
+        raise ValueError(
+            f"`position_ids` must begin anew in one row alone, with all sequences in it; got "
+            f"{x.shape[0]} rows. Pack them into one, or pad them and pass `attention_mask`."
+        )
+    ends = anew.flatten().nonzero()[:, 0] + 1
+    return torch.cat([ends.new_zeros(1), ends, ends.new_tensor([x.shape[1]])])
+
+
 def require_one_side(mask: Bool[Tensor, "batch length"]) -> None:
     """Refuses a batch with padding on the left and on the right.
 
@@ -66,11 +97,60 @@ def require_one_side(mask: Bool[Tensor, "batch length"]) -> None:
         )
 
 
+def ready_to_generate(
+    prompts: Mapping[str, Tensor | None], options: Mapping[str, Any], config: Any, *, limit: int
+) -> dict[str, Any]:
+    """Returns prompts with their padding on the left, and their mask.
+
+    Args:
+        prompts: By their names as arguments of `generate`: tokens ``(batch, length)``, embeddings
+            ``(batch, length, width)``, or None.
+        options: Other arguments of `generate`; without `attention_mask` a token that does nothing
+            but pad tells the padding, as Transformers infers it.
+        config: The network's `GenerationConfig`, where `options` holds no other.
+        limit: Longest prompt.
+
+    Returns:
+        The prompts that are there, and `attention_mask` where something tells of padding.
+
+    Raises:
+        ValueError: If a prompt is longer than the limit, or padding lies on both sides.
+    """
+    ready: dict[str, Any] = {}
+    for name, x in prompts.items():
+        if x is None:
+            continue
+        if x.shape[1] > limit:
+            raise ValueError(
+                f"A prompt must not be longer than `max_position_embeddings`; got {x.shape[1]} "
+                f"tokens and {limit}. Cut it to its last {limit} tokens."
+            )
+        mask: Tensor | None = options.get("attention_mask")
+        if mask is None and x.dim() == 2:
+            mask = _inferred(x, options, options.get("generation_config") or config)
+        if mask is not None and mask.shape == x.shape[:2]:
+            require_one_side(mask.bool())
+            x, mask = moved_to_the_left(x, mask)
+        ready[name] = x
+        if mask is not None:
+            ready["attention_mask"] = mask
+    return ready
+
+
+def _inferred(ids: Tensor, options: Mapping[str, Any], config: Any) -> Tensor | None:
+    names = ("pad_token_id", "eos_token_id")
+    pad, end = (options.get(name, getattr(config, name, None)) for name in names)
+    ends: list[Any] = end if isinstance(end, list) else [end]
+    if not isinstance(pad, int) or pad in ends or not bool((ids == pad).any()):
+        return None
+    return (ids != pad).long()
+
+
 def moved_to_the_left(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Returns a batch whose padding is on the left, in front of every sequence.
 
     Args:
-        ids: ``(batch, length)``.
+        ids: ``(batch, length)``, or embedded ``(batch, length, width)``.
         mask: ``(batch, length)``, 1 where a token is real, its padding on one side.
 
     Returns:
@@ -79,4 +159,5 @@ def moved_to_the_left(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     if bool(mask[:, -1].all()):
         return ids, mask
     order = mask.bool().long().argsort(dim=-1, stable=True)
-    return ids.gather(1, order), mask.gather(1, order)
+    rows = torch.arange(len(order), device=order.device)[:, None]
+    return ids[rows, order], mask[rows, order]

@@ -11,11 +11,14 @@ from transformers.modeling_utils import PreTrainedModel
 
 from syncattn.models.blocks import ATTENTIONS
 from syncattn.models.configuration import SyncAttnConfig
+from syncattn.nn.phase_features import PhaseFeatures
 
 EMBEDDING_STD = 0.02
 """Standard deviation of the embeddings of a Euclidean stream."""
 WHEREABOUTS = ("subfolder", "revision", "cache_dir", "token", "local_files_only", "force_download")
 """What `from_pretrained` takes to find a file."""
+INITIALIZED = (nn.Linear, nn.RMSNorm, nn.Embedding, PhaseFeatures, *ATTENTIONS.values())
+"""Modules whose initial values are set here; what else holds parameters is a part of one."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -63,12 +66,27 @@ class SyncAttnPreTrainedModel(PreTrainedModel):
         kwargs["use_safetensors"] = True
         return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
 
+    def _initialize_weights(self, module: nn.Module, *_: Any, **__: Any) -> None:
+        # For code outside of Transformers this would pass over a module whose own tensors were
+        # loaded. Ours knows what was, and draws the lost tensors of a module's parts too.
+        super()._initialize_weights(module)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Sets the initial values of one module, children first."""
-        parameters = list(module.parameters())
-        if any(getattr(p, "_is_hf_initialized", False) for p in parameters):
+        """Sets the initial values of one module, children first; what was loaded stays."""
+        if not isinstance(module, INITIALIZED):
             return
+        tensors = (*module.parameters(), *module.buffers())
+        loaded = [x for x in tensors if getattr(x, "_is_hf_initialized", False)]
+        if len(loaded) == len(tensors):
+            return
+        # Drawing takes all of a module at once, whichever of its parameters the file lacks.
+        values = [x.clone() for x in loaded]
+        self._draw(module)
+        for x, value in zip(loaded, values, strict=True):
+            x.copy_(value)
+
+    def _draw(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):
             std = self.config.initializer_range or module.in_features**-0.5
             if getattr(module, "_adds_to_stream", False):
@@ -87,7 +105,8 @@ class SyncAttnPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.Embedding):
             torus = self.config.on_torus
             module.weight.normal_(std=self.config.phase_embedding_std if torus else EMBEDDING_STD)
-        elif isinstance(module, tuple(ATTENTIONS.values())) and hasattr(module, "reset_parameters"):
+        elif hasattr(module, "reset_parameters"):
+            # Attention draws all that it holds, in one go; softmax has maps alone.
             module.reset_parameters()  # pyright: ignore[reportCallIssue]
 
 
