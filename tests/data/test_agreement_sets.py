@@ -94,6 +94,26 @@ def test_rows_that_are_tested_are_not_trained_on(tmp_path):
     assert overlap(data.train.inputs, data.test.inputs) == 0
 
 
+def test_rows_that_are_tested_are_not_chosen_by(tmp_path):
+    _files(tmp_path, ["val", "test.1"])
+    val, test = (tmp_path / "linzen2016" / f"numpred.{n}" for n in ("val", "test.1"))
+    lines = val.read_text().splitlines(keepends=True)
+    lines[-3] = "VBZ\tthe keys\n"
+    val.write_text("".join(lines))
+    test.write_text("VBZ\tthe keys\n" * 3)
+    data = load_agreement_natural(Lookup(folder=tmp_path))
+    assert (data.train.size, data.valid.size, data.test.size) == (36, 3, 3)
+    assert data.identity.sizes["valid"] == 3
+
+
+def test_splits_of_the_natural_sample_share_stems_and_no_row():
+    data = load_agreement_natural(Lookup(samples_only=True))
+    words = [set(s.inputs[s.mask].tolist()) for s in (data.train, data.valid, data.test)]
+    assert words[1] | words[2] == words[0]
+    for left, right in ((data.train, data.valid), (data.train, data.test), (data.valid, data.test)):
+        assert overlap(left.inputs, right.inputs) == 0
+
+
 def test_natural_sample_asks_for_the_number_of_the_subject(tmp_path):
     data = load_agreement_natural(Lookup(samples_only=True))
     assert data.identity.extent == "sample"

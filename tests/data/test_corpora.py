@@ -69,10 +69,12 @@ def _wikitext(folder, splits):
         (folder / "wikitext-2" / f"{split}.txt").write_text(text)
 
 
-def test_wikitext_counts_an_end_for_every_line(tmp_path):
+def test_wikitext_counts_an_end_for_every_line(tmp_path, monkeypatch):
     _wikitext(tmp_path, ["train", "valid", "test"])
     tokens = load_wikitext2(lookup(tmp_path), vocabulary_size=30)
-    assert tokens.identity.extent == "whole"
+    assert tokens.identity.extent == "part"
+    monkeypatch.setattr(corpora, "WIKITEXT2_SIZES", tuple(tokens.identity.sizes.values()))
+    assert load_wikitext2(lookup(tmp_path), vocabulary_size=30).identity.extent == "whole"
     assert tokens.words is not None
     first = [tokens.words[i] for i in tokens.train[:10].tolist()]
     assert first == ["=", "train", "=", "<eos>", "<eos>", "the", "<unk>", "saw", "train", "0"]
@@ -137,7 +139,8 @@ EVERY_SOURCE = pytest.mark.parametrize("name", OFFICIAL)
 def official(name, monkeypatch):
     """Serves small files in place of the official ones; yields the handler and the loader."""
     load, files = OFFICIAL[name]
-    monkeypatch.setattr(corpora, "ENWIK8_SIZE", len(_MARKUP))
+    monkeypatch.setattr(corpora, "ENWIK8_SHA256", hashlib.sha256(_MARKUP).hexdigest())
+    monkeypatch.setattr(corpora, "WIKITEXT2_SIZES", (392, 392, 392))
     with serving(dict(files.values())) as (handler, address):
         for constant, (file, content) in files.items():
             digest = hashlib.sha256(content).hexdigest()
@@ -180,7 +183,8 @@ def test_an_official_source_that_breaks_off_or_differs_is_told(name, tmp_path, m
             load(asking)
 
 
-def test_the_official_zip_of_wikitext_may_be_given(tmp_path):
+def test_the_official_zip_of_wikitext_may_be_given(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpora, "WIKITEXT2_SIZES", (392, 392, 392))
     path = tmp_path / "wikitext-2-v1.zip"
     path.write_bytes(_zipped(_PAGES))
     for folder in (tmp_path, path):
@@ -189,8 +193,26 @@ def test_the_official_zip_of_wikitext_may_be_given(tmp_path):
         assert tokens.identity.source == path.name
 
 
+def test_another_file_of_the_right_size_is_a_part(tmp_path, monkeypatch):
+    (tmp_path / "enwik8").write_bytes(bytes(2_000))
+    monkeypatch.setattr(corpora, "ENWIK8_SHA256", hashlib.sha256(_MARKUP).hexdigest())
+    assert load_enwik8(lookup(tmp_path)).identity.extent == "part"
+    (tmp_path / "TinyStories-train.txt").write_bytes(_STORIES * 3)
+    (tmp_path / "TinyStories-valid.txt").write_bytes(_STORIES)
+    monkeypatch.setattr(
+        corpora, "TINYSTORIES_TRAIN", corpora.TINYSTORIES_TRAIN._replace(size=len(_STORIES) * 3)
+    )
+    assert load_tinystories(lookup(tmp_path)).identity.extent == "part"
+
+
 def test_published_checksums_are_whole():
     for remote in (corpora.ENWIK8, corpora.WIKITEXT2, corpora.TINYSTORIES_TRAIN,
                    corpora.TINYSTORIES_VALID):  # fmt: skip
         assert len(bytes.fromhex(remote.sha256)) == 32
         assert remote.url.startswith("http")
+    assert len(bytes.fromhex(corpora.ENWIK8_SHA256)) == 32
+
+
+def test_a_cut_falls_between_characters():
+    text = "añb".encode()
+    assert [corpora._character_start(text, place) for place in range(4)] == [0, 1, 1, 3]

@@ -54,3 +54,11 @@ def test_batches_depend_on_seed_and_step_alone(task):
 def test_impossible_sizes_are_refused(make, name):
     with pytest.raises(ValueError, match=f"`{name}`"):
         make()
+
+
+def test_the_commonest_value_is_guessed_right_one_time_in_six():
+    batch = RecallTask().batch(2_000, seed=0)
+    values, asked = batch.input_ids[:, 1:24:2], batch.target[:, 24:]
+    assert (asked == values.mode(1).values[:, None]).double().mean() == pytest.approx(
+        1 / 6, abs=0.02
+    )

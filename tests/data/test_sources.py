@@ -83,6 +83,23 @@ def test_a_damaged_file_is_refused(tmp_path, name):
         read_bytes(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["a.gz", "a.zip"])
+def test_a_file_damaged_in_the_middle_is_refused(tmp_path, name):
+    path = tmp_path / name
+    text = bytes(hashlib.sha256(bytes([n])).digest()[0] for n in range(256)) * 20
+    if name == "a.gz":
+        path.write_bytes(gzip.compress(text))
+    else:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("text", text)
+    content = bytearray(path.read_bytes())
+    # Deflate has no third kind of block: the kind is in bits 1 and 2 of the stream's first byte.
+    content[10 if name == "a.gz" else 34] |= 0b110
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="must be readable and whole"):
+        read_bytes(path)
+
+
 def test_a_zip_without_the_member_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("other", "text")

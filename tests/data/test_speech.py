@@ -69,7 +69,10 @@ def test_a_part_is_split_as_its_manifest_says(part):
     assert data.train.inputs.shape[1:] == (49, 40)
 
 
-def test_the_official_archive_is_split_by_its_lists(tmp_path):
+TEN_EACH = {"train": 10, "valid": 10, "test": 10}
+
+
+def test_the_official_archive_is_split_by_its_lists(tmp_path, monkeypatch):
     path = tmp_path / "speech_commands_v0.02.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         for number, word in enumerate((*WORDS, "bed")):
@@ -77,12 +80,14 @@ def test_the_official_archive_is_split_by_its_lists(tmp_path):
                 _add(archive, f"./{name}", clip(10 * number + i))
         for file, listed in lists().items():
             _add(archive, f"./{file}", listed.encode())
+    assert load_keywords(Lookup(folder=tmp_path)).identity.extent == "part"
+    monkeypatch.setattr(speech, "CLIPS", TEN_EACH)
     data = load_keywords(Lookup(folder=tmp_path))
     assert data.identity.extent == "whole"
-    assert data.identity.sizes == {"train": 10, "valid": 10, "test": 10}
+    assert data.identity.sizes == TEN_EACH
 
 
-def test_the_folder_of_the_official_archive_is_split_by_its_lists(tmp_path):
+def test_the_folder_of_the_official_archive_is_split_by_its_lists(tmp_path, monkeypatch):
     folder = tmp_path / "speech_commands_v0.02"
     for number, word in enumerate((*WORDS, "bed")):
         (folder / word).mkdir(parents=True)
@@ -90,10 +95,15 @@ def test_the_folder_of_the_official_archive_is_split_by_its_lists(tmp_path):
             (folder / name).write_bytes(clip(10 * number + i))
     for file, listed in lists().items():
         (folder / file).write_text(listed)
+    assert load_keywords(Lookup(folder=tmp_path)).identity.extent == "part"
+    monkeypatch.setattr(speech, "CLIPS", TEN_EACH)
     data = load_keywords(Lookup(folder=tmp_path))
     assert data.identity.extent == "whole"
     assert data.identity.source == folder.name
-    assert data.identity.sizes == {"train": 10, "valid": 10, "test": 10}
+    assert data.identity.sizes == TEN_EACH
+    (folder / "testing_list.txt").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=r"text in UTF-8; testing_list\.txt is not"):
+        load_keywords(Lookup(folder=tmp_path))
 
 
 @pytest.mark.parametrize("keep", [0, 300, -2_000])
@@ -113,6 +123,28 @@ def test_a_changed_clip_is_refused(part):
     with tarfile.open(path, "w:xz") as archive:
         _add(archive, next(iter(names("no"))), clip(999))
     with pytest.raises(ValueError, match=r"sha256 of the manifest; no/s0"):
+        load_keywords(Lookup(folder=part))
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "told"),
+    [
+        (lambda text: text.replace("sha256", "checksum"), "row 2 of .* lacks sha256"),
+        (lambda text: text.replace("valid", "validation"), "row 3 of .* has 'validation'"),
+        (lambda text: text.splitlines()[0] + "\nyes/s0_nohash_0.wav\n", "lacks split, sha256"),
+        (lambda text: "", "must hold a clip; got train, valid, test"),
+    ],
+)
+def test_a_manifest_that_lacks_something_is_refused(part, rewrite, told):
+    path = part / "speech_commands" / "manifest.csv"
+    path.write_text(rewrite(path.read_text()))
+    with pytest.raises(ValueError, match=told):
+        load_keywords(Lookup(folder=part))
+
+
+def test_a_manifest_that_is_no_text_is_refused(part):
+    (part / "speech_commands" / "manifest.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"`manifest\.csv` must be a table in UTF-8"):
         load_keywords(Lookup(folder=part))
 
 
@@ -143,6 +175,9 @@ def test_clips_are_padded_and_checked():
         read_clip(clip(0, rate=8_000))
     with pytest.raises(ValueError, match="must be a wav file"):
         read_clip(b"nothing")
+    for cut, seconds in ((None, 0.0), (-1, 0.1)):
+        with pytest.raises(ValueError, match="samples of 2 bytes"):
+            read_clip(clip(0, seconds=seconds)[:cut])
 
 
 def test_checksum_is_that_of_the_official_archive():

@@ -3,8 +3,9 @@
 import gzip
 
 import pytest
+import torch
 
-from syncattn.data.words import SPECIAL_WORDS, load_words
+from syncattn.data.words import SPECIAL_WORDS, load_words, number_words
 
 TEXT = "The cat saw the dog. The DOG's tail, and the cat's! " * 30
 
@@ -64,3 +65,8 @@ def test_bad_input_is_refused(path, tmp_path):
         load_words(short)
     with pytest.raises(ValueError, match="`path`"):
         load_words(tmp_path / "missing.txt")
+
+
+def test_no_words_are_no_numbers():
+    _, (numbers,) = number_words(["a"], [[]], 10)
+    assert numbers.dtype == torch.long and numbers.shape == (0,)

@@ -25,6 +25,8 @@ __all__ = [
 
 _SPLITS = ("train", "valid", "test")
 _LONGEST = 48
+_Row = tuple[str, list[str]]
+"""Tag of the verb, and the words before it."""
 
 
 def load_agreement_v1(sizes: tuple[int, int, int] = (40_000, 4_000, 4_000)) -> LabelledSet:
@@ -65,9 +67,11 @@ class CorrectedAgreement:
 
     Attributes:
         most_attractors: Largest number of attractors, and of nouns in between.
+        shares_stems: Whether every split has all stems instead, as natural text does.
     """
 
     most_attractors: int = 3
+    shares_stems: bool = False
 
     @cached_property
     def vocabulary(self) -> tuple[str, ...]:
@@ -147,9 +151,10 @@ class CorrectedAgreement:
     def _number(self) -> dict[str, int]:
         return _numbers(self.vocabulary)
 
-    @staticmethod
-    def _share(count: int, split: str) -> range:
-        """Returns the stems of a split: two thirds, a sixth and a sixth."""
+    def _share(self, count: int, split: str) -> range:
+        """Returns the stems of a split: two thirds, a sixth and a sixth, or all of them."""
+        if self.shares_stems:
+            return range(count)
         cuts = (0, count * 4 // 6, count * 5 // 6, count)
         place = _SPLITS.index(split)
         return range(cuts[place], cuts[place + 1])
@@ -185,10 +190,10 @@ def load_agreement_natural(lookup: Lookup, *, most_test_rows: int = 1_000) -> La
         most_test_rows: Most rows of each number of attractors, the first ones.
 
     Returns:
-        The words before the verb, the last 48 of them; rows that also stand in valid or test are
-        left out of train. The groups are numbers of attractors; those of train and valid are not
-        counted. A part of the set, because its training file is published without a checksum. The
-        sample is made of templates.
+        The words before the verb, the last 48 of them; rows that also stand in test are left out of
+        valid, and those of valid or test out of train. The groups are numbers of attractors; those
+        of train and valid are not counted. A part of the set, because its training file is
+        published without a checksum. The sample is made of templates.
 
     Raises:
         MissingDataError: If it is nowhere and no sample may stand in.
@@ -197,7 +202,7 @@ def load_agreement_natural(lookup: Lookup, *, most_test_rows: int = 1_000) -> La
         | Assessing the Ability of LSTMs to Learn Syntax-Sensitive Dependencies (Linzen et al.,
           2016)
     """
-    found: dict[str, list[tuple[str, list[str]]]] = {}
+    found: dict[str, list[_Row]] = {}
     for name in ("val", *(f"test.{n}" for n in range(1, 6))):
         patterns = [
             f"{folder}numpred.{name}{end}"
@@ -216,30 +221,33 @@ def load_agreement_natural(lookup: Lookup, *, most_test_rows: int = 1_000) -> La
 
 
 def _natural(
-    train: list[tuple[str, list[str]]],
-    valid: list[tuple[str, list[str]]],
-    test: list[tuple[tuple[str, list[str]], int]],
+    train: list[_Row],
+    valid: list[_Row],
+    test: list[tuple[_Row, int]],
 ) -> LabelledSet:
     words = [[w for _, line in part for w in line] for part in (train, valid)]
     vocabulary, _ = number_words(words[0], [], 10_004)
     number = _numbers(vocabulary)
     unknown = number["<unk>"]
 
-    def examples(rows: Sequence[tuple[str, list[str]]], groups: Sequence[int]) -> Examples:
+    def examples(rows: Sequence[_Row], groups: Sequence[int]) -> Examples:
         ids = [[number.get(w, unknown) for w in line[-_LONGEST:]] for _, line in rows]
         labels = [int(tag == "VBP") for tag, _ in rows]
         return _padded(ids, [len(row) - 1 for row in ids], labels, groups, _LONGEST)
 
-    held = (
-        examples(valid, [0] * len(valid)),
-        examples([row for row, _ in test], [group for _, group in test]),
-    )
     # Short beginnings recur in natural text: what is held out must not be learned by heart.
-    known = {tuple(row) for split in held for row in split.inputs.tolist()}
-    learned = examples(train, [0] * len(train))
-    new = [tuple(row) not in known for row in learned.inputs.tolist()]
-    train = [row for row, is_new in zip(train, new, strict=True) if is_new]
-    splits = (learned.part(torch.tensor(new).nonzero()[:, 0]), *held)
+    tested = examples([row for row, _ in test], [group for _, group in test])
+    known = {tuple(row) for row in tested.inputs.tolist()}
+
+    def new(rows: list[_Row]) -> tuple[list[_Row], Examples]:
+        split = examples(rows, [0] * len(rows))
+        kept = [i for i, row in enumerate(split.inputs.tolist()) if tuple(row) not in known]
+        known.update(tuple(row) for row in split.inputs.tolist())
+        return [rows[i] for i in kept], split.part(torch.tensor(kept, dtype=torch.long))
+
+    valid, chosen_by = new(valid)
+    train, learned = new(train)
+    splits = (learned, chosen_by, tested)
     text = ["\n".join(f"{tag} {' '.join(line)}" for tag, line in part).encode()
             for part in (train, valid, [row for row, _ in test])]  # fmt: skip
     identity = DataIdentity(
@@ -258,12 +266,12 @@ def _natural_sample(lookup: Lookup) -> LabelledSet:
         raise lookup.missing(
             "number prediction", "Give the folder `linzen2016` with numpred.val and numpred.test.1."
         )
-    task = CorrectedAgreement()
-    parts: list[list[tuple[str, list[str]]]] = []
+    task = CorrectedAgreement(shares_stems=True)
+    parts: list[list[_Row]] = []
     groups: list[list[int]] = []
     for name, size in zip(_SPLITS, (2_000, 400, 400), strict=True):
         drawn = task.split(name, size)
-        rows: list[tuple[str, list[str]]] = []
+        rows: list[_Row] = []
         for ids, place, label in zip(drawn.inputs, drawn.place, drawn.label, strict=True):
             words = [task.vocabulary[i] for i in ids.tolist()]
             # The verb itself is what is to be told, so it is left out.
@@ -280,7 +288,7 @@ def _natural_sample(lookup: Lookup) -> LabelledSet:
     return replace(made, identity=identity, groups=("0", *made.groups[1:]))
 
 
-def _number_rows(text: str) -> list[tuple[str, list[str]]]:
+def _number_rows(text: str) -> list[_Row]:
     rows = [line.split("\t", 1) for line in text.splitlines() if "\t" in line]
     return [(tag, words.split()) for tag, words in rows if tag in {"VBZ", "VBP"} and words.split()]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass
+from typing import Any
 
 from syncattn.data.agreement import NOUNS, PREPOSITIONS, VERBS
 from syncattn.data.download import RemoteFile
-from syncattn.data.sources import DataIdentity, Lookup, find_file, hash_parts
+from syncattn.data.sources import DataIdentity, Lookup, find_file, hash_parts, read_bytes
 
 __all__ = ["PARADIGMS", "MinimalPairs", "load_blimp"]
 
@@ -25,6 +25,7 @@ BLIMP = RemoteFile(
     "172a1a714d72e72a89e8384dd531483f3d0f8a9aee3d33dccaf7992d8cecbb73",
     2_354_164,
 )
+PAIRS_PER_PARADIGM = 1_000
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def load_blimp(lookup: Lookup) -> MinimalPairs:
         lookup: Where to look; `BLiMP.zip`.
 
     Returns:
-        1,000 pairs of each paradigm. The sample are pairs from templates.
+        1,000 pairs of each paradigm; with any other number the set is a part. The sample are pairs
+        from templates.
 
     Raises:
         MissingDataError: If it is nowhere and no sample may stand in.
@@ -65,19 +67,26 @@ def load_blimp(lookup: Lookup) -> MinimalPairs:
     if path is None:
         return _sample(lookup)
     found: list[tuple[int, tuple[str, str]]] = []
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for number, name in enumerate(PARADIGMS):
-                for line in archive.read(f"data/{name}.jsonl").decode("utf-8").splitlines():
-                    row = json.loads(line)
-                    found.append((number, (row["sentence_good"], row["sentence_bad"])))
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ValueError(
-            f"`BLiMP.zip` must hold its paradigms as JSON lines; {path} does not: {error}. Fetch "
-            f"it again."
-        ) from error
-    return _pairs(found, PARADIGMS, "blimp-agreement", "whole",
+    for number, name in enumerate(PARADIGMS):
+        try:
+            text = read_bytes(path, f"data/{name}.jsonl").decode("utf-8")
+            found += [(number, _pair(line)) for line in text.splitlines()]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"`BLiMP.zip` must hold its paradigms as JSON lines; {path} does not: {error}. "
+                f"Fetch it again."
+            ) from error
+    extent = "whole" if len(found) == PAIRS_PER_PARADIGM * len(PARADIGMS) else "part"
+    return _pairs(found, PARADIGMS, "blimp-agreement", extent,
                   path.name if is_given else BLIMP.url)  # fmt: skip
+
+
+def _pair(line: str) -> tuple[str, str]:
+    row: Any = json.loads(line)
+    right, wrong = row["sentence_good"], row["sentence_bad"]
+    if not (isinstance(right, str) and isinstance(wrong, str)):
+        raise TypeError(f"a sentence is no text in {line!r}")
+    return right, wrong
 
 
 def _sample(lookup: Lookup) -> MinimalPairs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import platform
 from collections.abc import Sequence
@@ -41,7 +42,10 @@ TINYSTORIES_VALID = RemoteFile(
     "94e431816c4cce81ff71e4408ff8d3bda9a42e8d2663986697c3954288cb38b4",
     19_447_282,
 )
-ENWIK8_SIZE = 100_000_000
+ENWIK8_SHA256 = "2b49720ec4d78c3c9fabaee6e4179a5e997302b3a70029f30f2d582218c024a8"
+"""Of its 100,000,000 bytes."""
+WIKITEXT2_SIZES = (2_088_628, 217_646, 245_569)
+"""Words of the published splits, one `<eos>` a line counted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +76,7 @@ def load_enwik8(lookup: Lookup) -> TokenSet:
         lookup: Where to look; `enwik8`, `.gz`, `.zip` or a head of it.
 
     Returns:
-        Bytes; a file shorter than the official one is a part. The sample is Python's own reference
+        Bytes; any other file than the official one is a part. The sample is Python's own reference
         text.
 
     Raises:
@@ -83,7 +87,7 @@ def load_enwik8(lookup: Lookup) -> TokenSet:
     if path is None:
         return _bytes(*_reference_sample(lookup, "enwik8"))
     content = read_bytes(path, "enwik8")
-    extent = "whole" if len(content) == ENWIK8_SIZE else "part"
+    extent = "whole" if hashlib.sha256(content).hexdigest() == ENWIK8_SHA256 else "part"
     identity = DataIdentity("enwik8", "", extent, _source(path, is_given, ENWIK8))
     first, second = len(content) * 90 // 100, len(content) * 95 // 100
     return _bytes([content[:first], content[first:second], content[second:]], identity)
@@ -132,14 +136,14 @@ def load_wikitext2(lookup: Lookup, *, vocabulary_size: int = 10_000) -> TokenSet
         vocabulary_size: Words, the special ones included; the published models keep 10,000.
 
     Returns:
-        Words. Without the training file the head of valid is learned from, its last tenth chosen
-        by, and the set is a part.
+        Words; with other numbers of them than the published ones the set is a part. Without the
+        training file the head of valid is learned from, and its last tenth chosen by.
 
     Raises:
         MissingDataError: If it is nowhere and no sample may stand in.
     """
     texts = [_given_text(lookup, "wikitext-2", split) for split in SPLITS]
-    source, extent = "wikitext-2", "whole"
+    source = "wikitext-2"
     if texts[1] is None or texts[2] is None:
         names = ("wikitext-2-v1.zip", "*/wikitext-2-v1.zip")
         archive, is_given = find_file(lookup, names, WIKITEXT2)
@@ -152,9 +156,11 @@ def load_wikitext2(lookup: Lookup, *, vocabulary_size: int = 10_000) -> TokenSet
     if not train:
         lines = valid.splitlines(keepends=True)
         cut = len(lines) * 9 // 10
-        train, valid, extent = "".join(lines[:cut]), "".join(lines[cut:]), "part"
-    identity = DataIdentity("wikitext-2", "", extent, source)
-    return _words([_lines(text) for text in (train, valid, test)], identity, vocabulary_size)
+        train, valid = "".join(lines[:cut]), "".join(lines[cut:])
+    words = [_lines(text) for text in (train, valid, test)]
+    whole = tuple(map(len, words)) == WIKITEXT2_SIZES
+    identity = DataIdentity("wikitext-2", "", "whole" if whole else "part", source)
+    return _words(words, identity, vocabulary_size)
 
 
 def load_tinystories(
@@ -190,18 +196,27 @@ def load_tinystories(
     content = read_bytes(path)
     text = content[:max_bytes].decode("utf-8", errors="ignore")
     stories = [story for story in text.split(END_OF_STORY) if story.strip()]
-    if other is None:
+    held_out = None if other is None else read_bytes(other)
+    if held_out is None:
         first, second = len(stories) * 8 // 10, len(stories) * 9 // 10
         splits = [stories[:first], stories[first:second], stories[second:]]
     else:
-        held = [s for s in read_bytes(other).decode("utf-8").split(END_OF_STORY) if s.strip()]
+        held = [s for s in held_out.decode("utf-8").split(END_OF_STORY) if s.strip()]
         splits = [stories, held[: len(held) // 2], held[len(held) // 2 :]]
-    whole = other is not None and len(content) == TINYSTORIES_TRAIN.size
-    whole = whole and (max_bytes is None or len(content) <= max_bytes)
+    whole = (
+        held_out is not None
+        and (max_bytes is None or len(content) <= max_bytes)
+        and _is_published(content, TINYSTORIES_TRAIN)
+        and _is_published(held_out, TINYSTORIES_VALID)
+    )
     identity = DataIdentity(
         "tinystories", "", "whole" if whole else "part", _source(path, is_given, TINYSTORIES_TRAIN)
     )
     return _words([_stories(split) for split in splits], identity, vocabulary_size)
+
+
+def _is_published(content: bytes, remote: RemoteFile) -> bool:
+    return hashlib.sha256(content).hexdigest() == remote.sha256
 
 
 def _source(path: Path, is_given: bool, remote: RemoteFile) -> str:
@@ -224,10 +239,17 @@ def _reference_sample(lookup: Lookup, wanted: str) -> tuple[list[bytes], DataIde
         raise lookup.missing(wanted, "Give it with --data, or allow the download.")
     topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
     text = "\n\n".join(topics[name] for name in sorted(topics)).encode()
-    first, second = len(text) * 90 // 100, len(text) * 95 // 100
+    first, second = (_character_start(text, len(text) * share // 100) for share in (90, 95))
     name = f"python-reference-{platform.python_version()}"
     identity = DataIdentity(name, "", "sample", f"pydoc_data.topics, in place of {wanted}")
     return [text[:first], text[first:second], text[second:]], identity
+
+
+def _character_start(text: bytes, place: int) -> int:
+    """Returns the place, moved back to where its UTF-8 character begins."""
+    while text[place] & 0xC0 == 0x80:
+        place -= 1
+    return place
 
 
 def _lines(text: str) -> list[str]:

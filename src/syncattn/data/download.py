@@ -12,6 +12,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filelock import FileLock
+
 __all__ = ["DownloadError", "RemoteFile", "download", "sha256_of"]
 
 _CHUNK = 1 << 20
@@ -48,7 +50,8 @@ def download(remote: RemoteFile, folder: Path) -> Path:
     """Returns a file of an official source, fetched if the folder does not hold it yet.
 
     An interrupted download is kept beside the target as `.partial` and goes on from there where
-    the server can; the name appears only once the checksum is right.
+    the server can; the name appears only once the checksum is right. Of several processes one
+    fetches and the others wait.
 
     Args:
         remote: The file.
@@ -62,13 +65,13 @@ def download(remote: RemoteFile, folder: Path) -> Path:
             or the checksum differs; a file with a wrong checksum is removed.
     """
     target = folder / remote.name
-    if target.is_file() and sha256_of(target) == remote.sha256:
+    if _is_whole(target, remote):
         return target
-    partial = folder / f"{remote.name}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _require_room(remote, folder, partial)
-        _fetch(remote.url, partial)
+        with FileLock(folder / f".{remote.name}.lock"):
+            if not _is_whole(target, remote):
+                _fetch_whole(remote, folder, target)
     except _BROKEN_OFF as error:
         raise DownloadError(
             f"The download of {remote.url} must come to its end; it broke off: {error}. Run again "
@@ -76,6 +79,17 @@ def download(remote: RemoteFile, folder: Path) -> Path:
         ) from error
     except OSError as error:
         raise _disk_error(folder, error) from error
+    return target
+
+
+def _is_whole(target: Path, remote: RemoteFile) -> bool:
+    return target.is_file() and sha256_of(target) == remote.sha256
+
+
+def _fetch_whole(remote: RemoteFile, folder: Path, target: Path) -> None:
+    partial = folder / f"{remote.name}.partial"
+    _require_room(remote, folder, partial)
+    _fetch(remote.url, partial)
     found = sha256_of(partial)
     if found != remote.sha256:
         partial.unlink()
@@ -84,7 +98,6 @@ def download(remote: RemoteFile, folder: Path) -> Path:
             f"was removed: run again, or give the right file with --data."
         )
     partial.replace(target)
-    return target
 
 
 def sha256_of(path: Path) -> str:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -194,7 +195,8 @@ def read_bytes(path: Path, member: str | None = None) -> bytes:
                     f"the right file."
                 )
             return archive.read(fitting[0])
-    except (gzip.BadGzipFile, EOFError, zipfile.BadZipFile, OSError) as error:
+    # A zip file with a password is a RuntimeError.
+    except (EOFError, zipfile.BadZipFile, zlib.error, OSError, RuntimeError) as error:
         raise ValueError(
             f"The file must be readable and whole; {path} is not: {error}. Copy it again."
         ) from error

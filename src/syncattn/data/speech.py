@@ -22,7 +22,7 @@ from syncattn.data.download import RemoteFile
 from syncattn.data.examples import Examples, LabelledSet
 from syncattn.data.features import log_mel
 from syncattn.data.seeds import named_generator
-from syncattn.data.sources import DataIdentity, Lookup, hash_parts
+from syncattn.data.sources import DataIdentity, Lookup, hash_parts, read_bytes
 
 __all__ = ["WORDS", "load_keywords", "read_clip"]
 
@@ -33,6 +33,8 @@ SPEECH_COMMANDS = RemoteFile(
     2_428_923_189,
 )
 SAMPLE_RATE = 16_000
+CLIPS = {"train": 30_769, "valid": 3_703, "test": 4_074}
+"""Clips of the ten words in the published set."""
 _SPLITS = ("train", "valid", "test")
 
 
@@ -45,8 +47,9 @@ def load_keywords(lookup: Lookup) -> LabelledSet:
             split, sha256).
 
     Returns:
-        Frames, normalised bin by bin with the mean and deviation of the training split. The sample
-        are tones in place of words.
+        Frames, normalised bin by bin with the mean and deviation of the training split; with other
+        numbers of clips than the published ones the set is a part. The sample are tones in place of
+        words.
 
     Raises:
         MissingDataError: If it is nowhere and no sample may stand in.
@@ -85,12 +88,16 @@ def read_clip(content: bytes) -> Float[Tensor, " samples"]:
             frames = stream.readframes(SAMPLE_RATE)
     except (wave.Error, EOFError) as error:
         raise ValueError(
-            f"A clip must be a wav file; got one that fails with {error}. Copy it again."
+            f"A clip must be a wav file; got one that fails with {error!r}. Copy it again."
         ) from error
     if shape != (1, 2, SAMPLE_RATE):
         raise ValueError(
             f"A clip must have 1 channel, 2 bytes a sample and 16000 samples a second; got {shape}."
             f" Convert it."
+        )
+    if not frames or len(frames) % 2:
+        raise ValueError(
+            f"A clip must hold samples of 2 bytes; got {len(frames)} bytes. Copy it again."
         )
     samples = torch.frombuffer(bytearray(frames), dtype=torch.int16).float() / 32_768
     return torch.nn.functional.pad(samples, (0, SAMPLE_RATE - len(samples)))
@@ -113,8 +120,7 @@ _Clip = tuple[str, int, bytes]
 
 
 def _part(manifest: Path) -> Iterator[_Clip]:
-    with manifest.open(encoding="utf-8", newline="") as stream:
-        rows = {row["file"]: row for row in csv.DictReader(stream)}
+    rows = _manifest_rows(manifest)
     for word in WORDS:
         path = manifest.with_name(f"{word}.tar.xz")
         if not path.is_file():
@@ -137,6 +143,30 @@ def _part(manifest: Path) -> Iterator[_Clip]:
                 yield row["split"], WORDS.index(word), content
 
 
+def _manifest_rows(manifest: Path) -> dict[str, dict[str, str]]:
+    """Returns file, split and sha256 of every clip, by file."""
+    try:
+        with manifest.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(
+            f"`manifest.csv` must be a table in UTF-8; {manifest} is not: {error}. Copy it again."
+        ) from error
+    for number, row in enumerate(rows, start=2):
+        lacking = [name for name in ("file", "split", "sha256") if not row.get(name)]
+        if lacking:
+            raise ValueError(
+                f"`manifest.csv` must have file, split and sha256 in every row; row {number} of "
+                f"{manifest} lacks {', '.join(lacking)}. Add it."
+            )
+        if row["split"] not in _SPLITS:
+            raise ValueError(
+                f"The split of a clip must be one of {', '.join(_SPLITS)}; row {number} of "
+                f"{manifest} has {row['split']!r}. Rename it."
+            )
+    return {row["file"]: row for row in rows}
+
+
 def _official(path: Path) -> Iterator[_Clip]:
     wanted = {f"{word}/" for word in WORDS}
     with _whole_archive(path, "r:gz") as archive:
@@ -146,7 +176,7 @@ def _official(path: Path) -> Iterator[_Clip]:
             split = {"validation_list.txt": "valid", "testing_list.txt": "test"}.get(name)
             stream = archive.extractfile(member) if split else None
             if split and stream is not None:
-                listed |= dict.fromkeys(stream.read().decode().split(), split)
+                listed |= dict.fromkeys(_names(stream.read(), name), split)
         for member in archive.getmembers():
             name = member.name.removeprefix("./")
             word = name.partition("/")[0]
@@ -158,11 +188,19 @@ def _official(path: Path) -> Iterator[_Clip]:
 def _extracted(folder: Path) -> Iterator[_Clip]:
     listed: dict[str, str] = {}
     for split, file in (("valid", "validation_list.txt"), ("test", "testing_list.txt")):
-        names = (folder / file).read_text(encoding="utf-8").split()
-        listed |= dict.fromkeys(names, split)
+        listed |= dict.fromkeys(_names(read_bytes(folder / file), file), split)
     for number, word in enumerate(WORDS):
         for path in sorted((folder / word).glob("*.wav")):
-            yield listed.get(f"{word}/{path.name}", "train"), number, path.read_bytes()
+            yield listed.get(f"{word}/{path.name}", "train"), number, read_bytes(path)
+
+
+def _names(content: bytes, file: str) -> list[str]:
+    try:
+        return content.decode("utf-8").split()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"A list of clips must be text in UTF-8; {file} is not: {error}. Copy it again."
+        ) from error
 
 
 def _tones() -> Iterator[_Clip]:
@@ -206,6 +244,8 @@ def _made(clips: Iterator[_Clip], extent: str, source: str) -> LabelledSet:
             f"Every split must hold a clip; got {', '.join(s for s in _SPLITS if not frames[s])} "
             f"without any from {source}. Give the whole folder."
         )
+    sizes = {split: len(labels[split]) for split in _SPLITS}
+    extent = "part" if extent == "whole" and sizes != CLIPS else extent
     train = torch.stack(frames["train"])
     mean, deviation = train.mean((0, 1)), train.std((0, 1)).clamp(min=1e-6)
     splits = [
@@ -216,7 +256,7 @@ def _made(clips: Iterator[_Clip], extent: str, source: str) -> LabelledSet:
     identity = DataIdentity(
         name, hash_parts(b"".join(hashed[split]) for split in _SPLITS),
         extent, source,  # pyright: ignore[reportArgumentType]
-        {split: len(labels[split]) for split in _SPLITS},
+        sizes,
     )  # fmt: skip
     return LabelledSet(
         *splits, num_labels=len(WORDS), identity=identity, groups=WORDS, feature_size=40

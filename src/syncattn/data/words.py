@@ -118,5 +118,6 @@ def number_words(
     number = {word: i for i, word in enumerate(vocabulary)}
     unknown = number["<unk>"]
     return vocabulary, [
-        torch.tensor([number.get(word, unknown) for word in part]) for part in parts
+        torch.tensor([number.get(word, unknown) for word in part], dtype=torch.long)
+        for part in parts
     ]
