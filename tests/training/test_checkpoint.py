@@ -9,6 +9,7 @@ from transformers import GPT2LMHeadModel
 from transformers.utils import logging
 
 from syncattn.training import CurvePoint, last_checkpoint
+from syncattn.training import checkpoint as checkpoint_module
 from syncattn.training.checkpoint import (
     TrainingState,
     has_checkpoints,
@@ -119,6 +120,45 @@ def test_the_newest_is_found_and_the_last_two_are_kept(tmp_path):
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoints" / "step-00000011"
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["step-00000010", "step-00000011"]
+
+
+def test_torn_ones_do_not_push_out_the_only_whole_one(tmp_path):
+    for step in (100, 200, 300):
+        model, optimizer = stepped()
+        save_checkpoint(tmp_path, model, optimizer, state_at(step), run=RUN, keep=3)
+    for step in (200, 300):
+        cut_state(tmp_path / "checkpoints" / f"step-{step:08d}")
+    stray = tmp_path / "checkpoints" / "step-00000400"
+    stray.write_text("no folder")
+    newer = save(tmp_path, 150)
+    # What is torn gives way: the new one takes its place.
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir() if path.is_dir())
+    assert names == ["step-00000100", "step-00000150"] and stray.exists()
+    stray.unlink()
+    assert last_checkpoint(tmp_path) == newer
+
+
+def test_the_one_just_written_stays_whatever_its_step(tmp_path):
+    model, optimizer = stepped()
+    save(tmp_path, 300)
+    for keep in (2, 1):
+        new = save_checkpoint(tmp_path, model, optimizer, state_at(keep), run=RUN, keep=keep)
+        kept = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+        assert kept == ({new.name, "step-00000300"} if keep == 2 else {new.name})
+
+
+def test_a_checkpoint_that_cannot_be_read_gives_way_to_the_one_before(tmp_path, monkeypatch):
+    older, newer = save(tmp_path, 1), save(tmp_path, 2)
+    real = checkpoint_module.sha256_of
+
+    def fail(path):
+        if newer in path.parents:
+            raise OSError("input/output error")
+        return real(path)
+
+    monkeypatch.setattr(checkpoint_module, "sha256_of", fail)
+    with pytest.warns(UserWarning, match="torn"):
+        assert last_checkpoint(tmp_path) == older
 
 
 def test_a_checkpoint_can_be_written_twice(tmp_path):

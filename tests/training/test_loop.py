@@ -11,12 +11,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch.nn.functional import cross_entropy
 
+from syncattn._validation import OverflowedError
 from syncattn.data import evaluation_batches, training_batch
+from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM
 from syncattn.training import DivergedError, evaluate, last_checkpoint, train
 from syncattn.training import loop as loop_module
-from syncattn.training.setup import leave_group
+from syncattn.training.checkpoint import TrainingState
+from syncattn.training.setup import leave_group, prepare
 
 from . import tiny
 
@@ -425,3 +429,95 @@ def test_progress_is_a_line_per_point(tmp_path, corpus, capsys):
     assert [line.split(",")[0] for line in err.splitlines()] == [
         f"gpt2: step {step}/12" for step in (4, 8, 12)
     ]
+
+
+FAR = replace(
+    CONFIG, steps=3, warmup_steps=0, evaluation_interval=1, evaluation_tokens=32,
+    checkpoint_interval=0,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "rate", "layers"),
+    [("kuramoto", 1e20, 1), ("kuramoto", 1e12, 3), ("selective", 1e8, 1), ("selective", 1e36, 1)],
+)
+def test_divergence_that_validation_finds_is_one(tmp_path, corpus, mechanism, rate, layers):
+    torch.manual_seed(0)
+    model = SyncAttnForCausalLM(
+        SyncAttnConfig(
+            mechanism=mechanism, hidden_size=16, num_hidden_layers=layers, num_attention_heads=2
+        )
+    )
+    with pytest.raises(DivergedError, match="must stay finite"):
+        run(tmp_path, corpus, replace(FAR, learning_rate=rate), model)
+    assert model.training
+
+
+def refusing(monkeypatch, error, when):
+    real = loop_module._nats
+
+    def fail(model, windows, mixed_precision, reduction="mean"):
+        if when(model):
+            raise error("`x` must be small enough; got values that overflow. Scale them down.")
+        return real(model, windows, mixed_precision, reduction)
+
+    monkeypatch.setattr(loop_module, "_nats", fail)
+
+
+def test_the_mode_stays_when_an_evaluation_fails(corpus, monkeypatch):
+    refusing(monkeypatch, OverflowedError, lambda _: True)
+    for training in (True, False):
+        model = tiny.llama().train(training)
+        with pytest.raises(OverflowedError):
+            evaluate(model, corpus.valid, batch_size=3, context_length=16, max_tokens=50)
+        assert model.training is training
+
+
+def test_a_test_split_that_overflows_is_a_divergence(tmp_path, corpus, monkeypatch):
+    points = []
+    refusing(monkeypatch, OverflowedError, lambda model: len(points) == 3 and not model.training)
+    real = loop_module.TrainingState.add
+    monkeypatch.setattr(
+        loop_module.TrainingState, "add", lambda s, p: real(s, p) or points.append(p)
+    )
+    with pytest.raises(DivergedError, match="The test loss must stay finite; got inf after 12"):
+        run(tmp_path, corpus)
+
+
+def test_a_refusal_that_is_no_divergence_stays_what_it_is(tmp_path, corpus, monkeypatch):
+    refusing(monkeypatch, ValueError, lambda model: not model.training)
+    with pytest.raises(ValueError, match="`x` must be small enough"):
+        run(tmp_path, corpus)
+
+
+@pytest.mark.parametrize("here", [False, True])
+def test_processes_agree_that_one_of_them_diverged(tmp_path, corpus, monkeypatch, here):
+    """Before anything waits for a gradient that the other process will never send."""
+    refusing(monkeypatch, OverflowedError, lambda model: here and model.training)
+    asked, backwards = [], []
+    reduce = Accelerator.reduce
+
+    def from_both(self, tensor, reduction="sum", **options):
+        asked.append((reduction, tensor.item()))
+        return torch.ones(()) if len(asked) == 1 else reduce(self, tensor, reduction, **options)
+
+    monkeypatch.setattr(Accelerator, "reduce", from_both)
+    monkeypatch.setattr(Accelerator, "backward", lambda *_: backwards.append(1))
+    with pytest.raises(DivergedError, match="output of the network"):
+        run(tmp_path, corpus)
+    # The vote, and then, in all processes, whether the weights are whole.
+    assert asked == [("sum", float(here)), ("sum", 0)] and not backwards
+    assert last_checkpoint(tmp_path / "run") is not None
+
+
+@pytest.mark.parametrize("cause", [OverflowedError("x"), None])
+def test_between_shards_nobody_waits_for_who_left_alone(tmp_path, corpus, monkeypatch, cause):
+    asked = []
+    monkeypatch.setattr(Accelerator, "reduce", lambda _, x, *__: asked.append(1) or x)
+    config = replace(CONFIG, checkpoint_interval=0)
+    made = replace(prepare(tiny.gpt2(), corpus, config, tmp_path / "run", "x"), is_sharded=True)
+    error = DivergedError(1)
+    error.__cause__ = cause
+    with pytest.raises(DivergedError), loop_module._keeping_last_finite(made, TrainingState()):
+        raise error
+    assert len(asked) == (0 if cause else 1)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from syncattn.training import parameter_groups
+from syncattn.training import parameter_groups, train
 from syncattn.training.setup import prepare
 from tests.models.networks import EVERY_MECHANISM, build
 
@@ -119,3 +119,14 @@ def test_a_run_knows_what_must_stay_the_same(tmp_path):
     assert identity(tiny.gpt2(), replace(tiny.CONFIG, schedule="linear")) != first
     assert identity(tiny.gpt2(resid_pdrop=0.0), tiny.CONFIG) != first
     assert identity(tiny.llama(), tiny.CONFIG) != first
+
+
+def test_the_launcher_divides_no_gradient(tmp_path, monkeypatch):
+    """`accelerate launch --gradient_accumulation_steps 4` tells it by the environment."""
+    config = replace(tiny.CONFIG, steps=1, checkpoint_interval=0)
+    corpus, norms = tiny.corpus(tmp_path), []
+    for parts in ("1", "4"):
+        monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", parts)
+        done = train(tiny.llama(), corpus, config, directory=tmp_path / parts, progress=False)
+        norms.append(done.curve[0].gradient_norm)
+    assert norms[0] == norms[1] > 0

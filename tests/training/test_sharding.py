@@ -146,7 +146,8 @@ def folder(tmp_path_factory):
     """Every training of `together`, by two processes under torchrun."""
     folder = tmp_path_factory.mktemp("together")
     launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
-    launch(launcher, folder, *together.TRAININGS)
+    # What fails comes first: the others show that nobody still waits for anybody.
+    launch(launcher, folder, together.OVERFLOW, *together.TRAININGS)
     return folder
 
 
@@ -194,6 +195,14 @@ def test_two_processes_come_to_the_losses_of_one(tmp_path, folder, name):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_the_group_is_left_before_the_interpreter_ends(folder, rank):
     assert (folder / f"group-{rank}.txt").read_text() == "left"
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_overflow_in_one_process_ends_the_training_of_both(folder, rank):
+    told = (folder / f"overflow-{rank}.txt").read_text()
+    assert told.startswith("The output of the network must stay finite; got inf after 5 steps.")
+    newest = last_checkpoint(folder / together.OVERFLOW)
+    assert newest is not None and newest.name == "step-00000005"
 
 
 @pytest.mark.parametrize("name", ["llama-whole", "selective-shared"])

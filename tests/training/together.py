@@ -10,8 +10,9 @@ import torch
 from torch import distributed
 from torch.distributed.tensor import DTensor
 
+from syncattn._validation import OverflowedError
 from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM
-from syncattn.training import train
+from syncattn.training import DivergedError, loop, train
 
 from . import tiny
 
@@ -37,6 +38,8 @@ def kuramoto():
 
 TRAININGS = ("llama-whole", "selective-shared", "kuramoto-shared")
 """A network, and whether each process holds all its weights or a share."""
+OVERFLOW = "overflow"
+"""A training that ends before its time."""
 
 
 def training(name):
@@ -52,6 +55,30 @@ def training(name):
     return config, globals().get(make) or getattr(tiny, make)
 
 
+def overflow_in_one(folder):
+    """One process of the two has numbers that leave their range, after which both go on."""
+
+    def refuse(model, *arguments):
+        calls.append(1)
+        # A layer refuses after the processes have met at the beginning of the forward pass.
+        loss = real(model, *arguments)
+        if len(calls) > 5 and os.environ["RANK"] == "1":
+            raise OverflowedError("`x` must be small enough; got values that overflow. Scale it.")
+        return loss
+
+    real, calls = loop._nats, []
+    loop._nats = refuse
+    config = replace(tiny.CONFIG, evaluation_interval=100)
+    try:
+        train(
+            tiny.llama(), tiny.corpus(folder), config, directory=folder / OVERFLOW, progress=False
+        )
+    except DivergedError as error:
+        (folder / f"overflow-{os.environ['RANK']}.txt").write_text(str(error))
+    finally:
+        loop._nats = real
+
+
 def tell_whether_left(file):
     file.write_text("in" if distributed.is_initialized() else "left")
 
@@ -61,6 +88,9 @@ def main(folder, *names):
     # Registered first, so called last.
     atexit.register(tell_whether_left, folder / f"group-{os.environ['RANK']}.txt")
     for name in names:
+        if name == OVERFLOW:
+            overflow_in_one(folder)
+            continue
         config, make = training(name)
         model, directory = make(), folder / name
         train(model, tiny.corpus(folder), config, directory=directory, progress=False, resume=True)

@@ -2,7 +2,8 @@
 
 from syncattn.training.checkpoint import CurvePoint, last_checkpoint
 from syncattn.training.config import TrainingConfig
-from syncattn.training.loop import DivergedError, evaluate, train
+from syncattn.training.divergence import DivergedError
+from syncattn.training.loop import evaluate, train
 from syncattn.training.result import TrainingResult
 from syncattn.training.setup import parameter_groups
 

@@ -130,6 +130,9 @@ def save_checkpoint(
 ) -> Path:
     """Writes a checkpoint that appears whole or not at all, and drops all but the newest.
 
+    Of the earlier ones whole ones alone count as newest; torn ones are dropped, as the new one
+    takes their place.
+
     Weights that processes share are made whole first, so that one process can load them; all of
     them must call, and one of them writes.
 
@@ -140,7 +143,7 @@ def save_checkpoint(
         optimizer: Optimizer whose state holds tensors and numbers only.
         state: The rest.
         run: What must be the same when the run goes on; plain values.
-        keep: Checkpoints to keep, the new one included.
+        keep: Whole checkpoints to keep, the new one included, which is kept whatever its step.
         write: False only takes part in making things whole.
 
     Returns:
@@ -175,8 +178,7 @@ def save_checkpoint(
     finally:
         # On a full disk the half of a checkpoint would keep the next one from fitting.
         shutil.rmtree(temporary, ignore_errors=True)
-    for old in _checkpoints(directory)[keep:]:
-        shutil.rmtree(old)
+    _drop_others(directory, final, keep)
     return final
 
 
@@ -252,6 +254,18 @@ def _checkpoints(directory: Path) -> list[Path]:
     return sorted((directory / _FOLDER).glob("step-*"), reverse=True)
 
 
+def _drop_others(directory: Path, new: Path, keep: int) -> None:
+    """Removes all checkpoints but the new one and the newest whole ones beside it."""
+    kept = 1
+    for other in _checkpoints(directory):
+        if other == new or not other.is_dir():
+            continue
+        if kept < keep and _is_whole(other):
+            kept += 1
+        else:
+            shutil.rmtree(other)
+
+
 def _load_weights(model: PreTrainedModel, path: Path) -> None:
     parameters = model.state_dict(keep_vars=True)
     if not any(isinstance(x, DTensor) for x in parameters.values()):
@@ -305,9 +319,9 @@ def _checksums(checkpoint: Path) -> dict[str, str]:
 def _is_whole(checkpoint: Path) -> bool:
     try:
         manifest = json.loads((checkpoint / _MANIFEST).read_text(encoding="utf-8"))
+        return manifest == _checksums(checkpoint)
     except (OSError, ValueError):
         return False
-    return manifest == _checksums(checkpoint)
 
 
 def _require_same(saved: dict[str, Any], given: dict[str, Any], checkpoint: Path) -> None:

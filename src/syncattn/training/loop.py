@@ -20,7 +20,6 @@ from torch.nn.utils import clip_grad_norm_
 from transformers import PreTrainedModel
 
 from syncattn._typing import Float, Int, Tensor
-from syncattn._validation import OverflowedError
 from syncattn.data import Corpus, evaluation_batches, training_batch
 from syncattn.training.checkpoint import (
     CurvePoint,
@@ -31,6 +30,7 @@ from syncattn.training.checkpoint import (
     save_checkpoint,
 )
 from syncattn.training.config import TrainingConfig
+from syncattn.training.divergence import DivergedError, computed, finite
 from syncattn.training.memory import PeakMemory
 from syncattn.training.progress import Progress, RunFiles
 from syncattn.training.result import TrainingResult
@@ -38,29 +38,9 @@ from syncattn.training.setup import Run, leave_group, prepare
 from syncattn.training.sharding import copied_state, local, put_back, whole
 from syncattn.training.trackers import start_tracker
 
-__all__ = ["DivergedError", "evaluate", "train"]
+__all__ = ["evaluate", "train"]
 
 _NATS_PER_BIT = math.log(2)
-
-
-class DivergedError(RuntimeError):
-    """The loss or the gradient stopped being finite.
-
-    The model keeps the weights it had before the step that failed.
-
-    Attributes:
-        step: Optimiser steps done before the failure.
-        remedy: What to try.
-    """
-
-    def __init__(self, step: int, what: str, value: float) -> None:
-        self.step = step
-        self.remedy = (
-            "Lower `learning_rate`, raise `warmup_steps` or set `mixed_precision` to 'no'."
-        )
-        super().__init__(
-            f"The {what} must stay finite; got {value} after {step} steps. {self.remedy}"
-        )
 
 
 def train(
@@ -106,7 +86,7 @@ def train(
         ValueError: If corpus, model and settings do not fit each other; if `directory` holds a
             run and `resume` is False; or if `resume` finds a run with other settings, or one that
             should end with its best weights and has not kept them.
-        DivergedError: If a loss or a gradient norm is not finite.
+        DivergedError: If a loss, a gradient norm or what the network computes is not finite.
         OSError: If the disk is full or refuses; the last whole checkpoint stays.
         ImportError: If the tracker is not installed.
     """
@@ -176,13 +156,15 @@ def evaluate(
     was_training = model.training
     model.eval()
     nats, count = 0.0, 0
-    with torch.no_grad():
-        for batch in evaluation_batches(
-            split, batch_size=batch_size, context_length=context_length, max_tokens=max_tokens
-        ):
-            nats += _nats(model, batch.to(model.device), mixed_precision, "sum").item()
-            count += batch[:, 1:].numel()
-    model.train(was_training)
+    try:
+        with torch.no_grad():
+            for batch in evaluation_batches(
+                split, batch_size=batch_size, context_length=context_length, max_tokens=max_tokens
+            ):
+                nats += _nats(model, batch.to(model.device), mixed_precision, "sum").item()
+                count += batch[:, 1:].numel()
+    finally:
+        model.train(was_training)
     return nats / count / _NATS_PER_BIT
 
 
@@ -232,8 +214,8 @@ def _learn(run: Run, step: int) -> tuple[float, float]:
         group["lr"] = config.learning_rate_at(step)
     loss = accelerator.reduce(_differentiate(run, step), "mean")
     norm = clip_grad_norm_(run.parameters, config.gradient_clip or math.inf)
-    nats = _finite("training loss", loss, step)
-    gradient_norm = _finite("gradient norm", whole(norm), step)
+    nats = finite("training loss", loss, step)
+    gradient_norm = finite("gradient norm", whole(norm), step)
     run.optimizer.step()
     run.optimizer.zero_grad()
     return nats, gradient_norm
@@ -247,13 +229,31 @@ def _differentiate(run: Run, step: int) -> Float[Tensor, ""]:
         # Between processes the gradients travel once, with the last part.
         quiet = run.accelerator.no_sync(run.prepared) if number < len(parts) else nullcontext()
         with quiet:
-            try:
-                loss = _nats(run.prepared, part, run.config.mixed_precision) / len(parts)
-            except OverflowedError as error:
-                raise DivergedError(step, "output of the network", math.inf) from error
+            loss = _loss(run, part, step) / len(parts)
             run.accelerator.backward(loss)
         mean += loss.detach()
     return mean
+
+
+def _loss(run: Run, windows: Int[Tensor, "batch window"], step: int) -> Float[Tensor, ""]:
+    """Returns the loss of windows; where it diverges in one process, all of them raise."""
+    loss, error = torch.zeros(()), None
+    try:
+        loss = computed(
+            lambda network: _nats(network, windows, run.config.mixed_precision), run.prepared, step,
+            probed=None if run.is_sharded else run.model,
+        )  # fmt: skip
+    except DivergedError as raised:
+        error = raised
+    if run.is_sharded or run.accelerator.device.type != "cpu":
+        # Between shards the others wait for a block's weights and cannot be told; elsewhere than
+        # on a CPU no network looks at its numbers.
+        diverged = error is not None
+    else:
+        diverged = bool(run.accelerator.reduce(torch.tensor(float(error is not None))))
+    if diverged:
+        raise error or DivergedError(step)
+    return loss
 
 
 def _batch(run: Run, step: int) -> Int[Tensor, "batch window"]:
@@ -292,13 +292,6 @@ def _nats(
     )
 
 
-def _finite(what: str, value: Any, step: int) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise DivergedError(step, what, number)
-    return number
-
-
 def _is_due(step: int, interval: int, steps: int) -> bool:
     return interval > 0 and (step % interval == 0 or step == steps)
 
@@ -306,34 +299,38 @@ def _is_due(step: int, interval: int, steps: int) -> bool:
 def _measure(run: Run, state: TrainingState, gradient_norm: float) -> CurvePoint:
     """Adds the point after the step just done to the curve, and keeps the weights if wanted."""
     config = run.config
-    valid = _score(run, run.corpus.valid, config.evaluation_tokens)
+    valid = _score(run, run.corpus.valid, config.evaluation_tokens, state.step)
     point = CurvePoint(
         step=state.step,
         tokens=state.step * config.batch_size * config.context_length,
         train_bits_per_byte=state.nats / state.nats_steps / _NATS_PER_BIT,
-        valid_bits_per_byte=_finite("validation loss", valid, state.step),
+        valid_bits_per_byte=valid,
         learning_rate=config.learning_rate_at(state.step - 1),
         gradient_norm=gradient_norm,
         seconds=state.seconds,
     )
     # What is kept and when a run ends hangs on the figure: all processes take the first one's.
     (point,) = broadcast_object_list([point])
+    finite("validation loss", point.valid_bits_per_byte, state.step)
     state.add(point)
     if config.keeps_best and state.best_point is point:
         state.best = copied_state(run.model)
     return point
 
 
-def _score(run: Run, split: UInt8[Tensor, " bytes"], max_tokens: int | None) -> float:
+def _score(run: Run, split: UInt8[Tensor, " bytes"], max_tokens: int | None, step: int) -> float:
+    """Returns bits per byte; infinity, for all processes to hear of, where the network diverged."""
     config = run.config
-    return evaluate(
-        run.model,
-        split,
-        batch_size=config.batch_size,
-        context_length=config.context_length,
-        max_tokens=max_tokens,
-        mixed_precision=config.mixed_precision,
-    )
+    try:
+        return computed(
+            lambda network: evaluate(
+                network, split, batch_size=config.batch_size, max_tokens=max_tokens,
+                context_length=config.context_length, mixed_precision=config.mixed_precision,
+            ),
+            run.model, step, probed=None if run.is_sharded else run.model,
+        )  # fmt: skip
+    except DivergedError:
+        return math.inf
 
 
 def _save(run: Run, state: TrainingState) -> None:
@@ -349,7 +346,10 @@ def _keeping_last_finite(run: Run, state: TrainingState) -> Generator[None]:
     """Saves the state before a failed step, unless the weights themselves are lost."""
     try:
         yield
-    except DivergedError:
+    except DivergedError as error:
+        if run.is_sharded and error.__cause__ is not None:
+            # Others may not have diverged: they are elsewhere, and would be waited for.
+            raise
         lost = sum(int(not local(p).isfinite().all()) for p in run.model.parameters())
         # All processes or none: a sharded checkpoint needs them all.
         here = torch.tensor(lost, device=run.accelerator.device)
@@ -365,14 +365,14 @@ def _result(run: Run, state: TrainingState) -> TrainingResult:
     if state.best is not None:
         put_back(run.model, state.best)
         point = state.best_point
-    test = _score(run, run.corpus.test, config.test_tokens)
+    test = _score(run, run.corpus.test, config.test_tokens, state.step)
     tokens = state.step * config.batch_size * config.context_length
     return TrainingResult(
         label=run.label,
         curve=state.curve,
         weights_step=point.step,
         valid_bits_per_byte=point.valid_bits_per_byte,
-        test_bits_per_byte=test,
+        test_bits_per_byte=finite("test loss", test, state.step),
         num_tokens=tokens,
         seconds=state.seconds,
         tokens_per_second=tokens / state.seconds if state.seconds else math.inf,

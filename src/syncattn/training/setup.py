@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import GradientAccumulationPlugin
 from torch import distributed, nn
 from transformers import PreTrainedModel
 
 from syncattn import _validation as check
 from syncattn.data import Corpus
+from syncattn.nn.decay import undecayed
 from syncattn.training.config import TrainingConfig
 from syncattn.training.sharding import shard, sharding_wanted
 from syncattn.training.trackers import require_tracker
@@ -47,6 +49,7 @@ class Run:
         optimizer: AdamW.
         parameters: What is trained.
         identity: What must be the same when the run goes on; plain values.
+        is_sharded: Whether processes share the weights.
     """
 
     model: PreTrainedModel
@@ -59,6 +62,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     parameters: list[nn.Parameter]
     identity: dict[str, Any]
+    is_sharded: bool = False
 
 
 def prepare(
@@ -84,7 +88,10 @@ def prepare(
     # Should this training fail, others may wait in a collective: leaving would wait for them.
     atexit.unregister(leave_group)
     # Precision is left to autocast: Accelerate's is one for the whole process, and for ever.
-    accelerator = Accelerator(mixed_precision="no")
+    # Parts are counted here: what a launcher says of them would divide each loss once more.
+    accelerator = Accelerator(
+        mixed_precision="no", gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1)
+    )
     processes = accelerator.num_processes
     parts = processes * config.accumulation_steps
     if config.batch_size % parts:
@@ -116,6 +123,7 @@ def prepare(
         optimizer=optimizer,
         parameters=[parameter for group in groups for parameter in group["params"]],
         identity=identity,
+        is_sharded=sharded,
     )
 
 
@@ -133,8 +141,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     """Returns the trainable parameters in two groups for AdamW: decayed and not.
 
     Parameters of fewer than two dimensions are not decayed, nor is a parameter that carries
-    `_no_weight_decay = True`, nor one of a module that carries it: phases, anchors and couplings
-    have no meaningful zero to shrink to.
+    `_no_weight_decay = True`, nor those of a module that carries it, all or by name: phases,
+    anchors and couplings have no meaningful zero to shrink to.
 
     Args:
         model: Model.
@@ -149,18 +157,13 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     """
     check.require_instance(model, "model", nn.Module, "Pass a network.")
     check.require_number(weight_decay, "weight_decay", minimum=0.0)
-    kept = {
-        id(parameter)
-        for module in model.modules()
-        if getattr(module, "_no_weight_decay", False) is True
-        for parameter in module.parameters()
-    }
+    kept = undecayed(model)
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for parameter in model.parameters():
         if parameter.requires_grad:
-            marked = getattr(parameter, "_no_weight_decay", False) or id(parameter) in kept
-            (others if marked or parameter.ndim < 2 else decayed).append(parameter)
+            left = id(parameter) in kept or parameter.ndim < 2
+            (others if left else decayed).append(parameter)
     if not decayed and not others:
         raise ValueError(
             "`model` must have a trainable parameter; got none. Set `requires_grad` on some."
