@@ -6,7 +6,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 THEORY = sorted((ROOT / "docs" / "theory").glob("*.md"))
-NUMBER = re.compile(r"\b(?:FS|KA|KU|OA|SS)-\d+\b")
+EXTENSION = (ROOT / "docs" / "_extensions" / "equations.py").read_text(encoding="utf-8")
+NUMBER = re.compile(re.search(r'^NUMBER = re.compile\(r"(.+)"\)$', EXTENSION, re.M)[1])
 OPENING = re.compile(r"\*\*\(([A-Z]{2}-\d+)\)\*\*")
 EQUATIONS = Counter(
     number for page in THEORY for number in OPENING.findall(page.read_text(encoding="utf-8"))

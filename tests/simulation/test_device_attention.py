@@ -142,6 +142,45 @@ def test_a_second_harmonic_counts_the_bistable_and_refuses_the_sphere():
         device_weights(W, r, Device(second_harmonic=0.1), draws(), mask=mask)
 
 
+@pytest.mark.parametrize("settling_time", [0.0, 0.5, None])
+def test_an_oscillator_is_unlocked_wherever_it_is_read(settling_time):
+    W, r, _ = star(2)
+    detuned = settle(W, r, Device(natural_frequency_spread=3.0), draws()).unlocked
+    harmonic = Device(
+        natural_frequency_spread=3.0, second_harmonic=1e-9, settling_time=settling_time
+    )
+    settled = settle(W, r, harmonic, draws())
+    assert torch.equal(settled.unlocked, detuned)
+    assert 0.05 < detuned.float().mean() < 0.95
+    assert not settled.rate[detuned].any()
+
+
+@pytest.mark.parametrize("changes", [
+    {"settling_time": 0.0, "second_harmonic": 1e-9},
+    {"settling_time": 0.5, "injection_strength": 3.0},
+    {"natural_frequency_spread": 5.0},
+    {"natural_frequency_spread": 5.0, "settling_time": 1.0},
+    {"natural_frequency_spread": 5.0, "second_harmonic": 0.3},
+    {"natural_frequency_spread": 5.0, "settling_time": 1.0, "start": "previous"},
+])  # fmt: skip
+@pytest.mark.parametrize("readout", ["sample", "mean"])
+def test_little_thermal_noise_changes_little(changes, readout):
+    W, r, mask = star(2)
+    noise = {"thermal_noise": 1e-9, "thermal_readout": readout}
+    _, still, _ = device_weights(W, r, Device(**changes), draws(), mask=mask)
+    _, noisy, _ = device_weights(W, r, Device(**changes, **noise), draws(), mask=mask)
+    torch.testing.assert_close(noisy, still, atol=5e-3, rtol=0)
+
+
+def test_thermal_noise_works_against_the_rate_at_rest():
+    W, r, _ = star(2)
+    device = Device(injection_strength=0.3)
+    settled = settle(W, r, device, draws())
+    torch.testing.assert_close(settled.hold, settled.rate)
+    moving = settle(W, r, Device(injection_strength=0.3, settling_time=0.0), draws())
+    torch.testing.assert_close(moving.hold, (W @ r).norm(dim=-1) + 0.6)
+
+
 def test_hooks_see_their_stage():
     W, r, mask = star(2)
     shapes = {}

@@ -2,7 +2,13 @@ import math
 
 import torch
 
-from syncattn.simulation.device_harmonics import bistable, harmonic_flow, local_rate
+from syncattn.simulation.device_harmonics import (
+    bistable,
+    harmonic_flow,
+    local_rate,
+    locks,
+    velocity,
+)
 
 
 def polar(strength, phase):
@@ -22,6 +28,19 @@ def test_the_astroid_counts_the_stable_phases():
     )  # fmt: skip
     falls = ((velocity > 0) & (velocity.roll(-1, -1) <= 0)).sum(-1)
     assert torch.equal(bistable(h, second), falls == 2)
+
+
+def test_an_oscillator_locks_where_its_velocity_changes_sign():
+    torch.manual_seed(1)
+    n = 400
+    h, second = polar(torch.rand(n) * 3, torch.rand(n) * 6), polar(torch.rand(n), torch.rand(n) * 6)
+    omega = (2 * torch.randn(n)).double()
+    grid = torch.linspace(0, 2 * math.pi, 10_001).double().expand(n, -1)
+    drives = (x[:, None].expand(*grid.shape, 2) for x in (h, second))
+    speed = velocity(grid, *drives, omega[:, None])
+    assert torch.equal(locks(h, second, omega), (speed > 0).any(-1) & (speed < 0).any(-1))
+    frequency = torch.tensor([0.999, -1.001]).double()
+    assert locks(polar([1.0, 1.0], [0.3, 0.3]), 0 * h[:2], frequency).tolist() == [True, False]
 
 
 def test_without_a_second_harmonic_it_is_the_half_angle_law():

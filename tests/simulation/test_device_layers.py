@@ -1,4 +1,5 @@
 import copy
+import functools
 
 import pytest
 import torch
@@ -103,6 +104,26 @@ def test_statistics_meet_the_prediction():
         run.statistics()
 
 
+def test_an_oscillator_whose_drive_cancels_is_left_out_of_the_statistics():
+    built, x = layer(2)
+    with torch.no_grad(), on_device(built, Device(coupling_mismatch=0.1), measure=True) as run:
+        couplings = built.couplings
+
+        def cancelling(*arguments, **visibility):
+            star = couplings(*arguments, **visibility)
+            coupling, anchor = star.coupling.clone(), star.anchor.clone()
+            anchor[..., 1, :] = -anchor[..., 0, :]
+            coupling[..., 0, :] = 0.0
+            coupling[..., 0, :2] = 100.0
+            return star._replace(coupling=coupling, anchor=anchor)
+
+        built.couplings = cancelling
+        built(x)
+    (found,) = run.statistics()
+    assert 0 < found.predictable_share <= 11 / 12
+    assert found.predicted_rms_angle < 0.5
+
+
 def test_layers_are_found_by_name_and_given_back():
     built, x = layer()
     model = nn.ModuleDict({"first": built, "second": SoftmaxAttention(16, 2)})
@@ -111,6 +132,35 @@ def test_layers_are_found_by_name_and_given_back():
     with pytest.raises(ZeroDivisionError), on_device(model, Device(read_noise=1.0)):
         raise ZeroDivisionError
     assert torch.equal(built(x), before)
+    assert "forward" not in vars(built)
+
+
+def test_the_wrapper_of_another_library_is_kept():
+    built, x = layer()
+    plain, calls = built.forward, []
+
+    @functools.wraps(plain)
+    def wrapper(*arguments, **keywords):
+        calls.append(1)
+        return plain(*arguments, **keywords)
+
+    built.forward = wrapper
+    with torch.no_grad(), on_device(built, Device(read_noise=0.5)):
+        noisy = built(x)
+        with pytest.raises(RuntimeError, match="on a device already"), on_device(built, Device()):
+            pass
+    assert built.forward is wrapper
+    assert not torch.allclose(built(x), noisy, atol=1e-3)
+    assert calls
+
+
+def test_a_device_inside_another_wrapper_is_seen():
+    built, _ = layer()
+    with on_device(built, Device()):
+        inner = built.forward
+        built.forward = functools.wraps(inner)(lambda *a, **k: inner(*a, **k))
+        with pytest.raises(RuntimeError, match="on a device already"), on_device(built, Device()):
+            pass
     assert "forward" not in vars(built)
 
 

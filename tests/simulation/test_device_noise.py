@@ -93,11 +93,19 @@ def test_couplings_have_few_levels_and_absent_links_stay_absent():
     for scale in ("row", "layer", 1.0):
         read = quantised_couplings(W, 3, scale)
         assert (read[..., 0] == 0).all()
-        top = W.amax(-1, keepdim=True) if scale == "row" else W.amax() if scale == "layer" else 1.0
+        axes = {"row": (-1,), "layer": (-3, -2, -1)}.get(scale)
+        top = 1.0 if axes is None else W.amax(axes, keepdim=True)
         level = read / top * 7
         torch.testing.assert_close(level, level.round(), atol=1e-4, rtol=0)
     assert float(quantised_couplings(W, 3, 0.5).max()) == 0.5
     assert not quantised_couplings(torch.zeros(1, 1, 1, 3), 3, "row").any()
+
+
+@pytest.mark.parametrize("scale", ["row", "layer", 1.0])
+def test_a_sequence_is_programmed_whatever_its_neighbours_are(scale):
+    W = torch.rand(1, 3, 4, 5, generator=generator())
+    among = quantised_couplings(torch.cat((W, 100 * W)), 3, scale)
+    assert torch.equal(among[:1], quantised_couplings(W, 3, scale))
 
 
 @pytest.mark.parametrize("concentration", [1e30, 1e200, math.inf])

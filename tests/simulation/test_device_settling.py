@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from syncattn.functional.oscillator_diagnostics import SettlingDiagnostics
 from syncattn.simulation.device_layers import on_device
 from syncattn.simulation.device_settling import (
     bits_per_token,
@@ -86,3 +87,17 @@ def test_diagnostics_of_every_layer():
     assert 0 <= told["near_antipode_share"] <= 1
     assert told["settling_time_quantile_0.99"] > told["settling_time_quantile_0.01"]
     assert not net.attention._forward_pre_hooks
+    time = found["attention"].settling_time
+    exact = time.flatten().double().quantile(0.99, interpolation="nearest")
+    assert told["settling_time_quantile_0.99"] == float(exact)
+
+
+@pytest.mark.parametrize("number", [0, 5, pytest.param(2**24 + 1, marks=pytest.mark.slow)])
+def test_a_summary_of_no_oscillators_or_of_very_many(number):
+    values = torch.arange(number, dtype=torch.float32)[None, None]
+    nothing = torch.zeros_like(values, dtype=torch.bool)
+    diagnostics = SettlingDiagnostics(values, values, values, nothing, nothing, ~nothing)
+    told = settling_summary(diagnostics)
+    for name in ("drive", "order_parameter", "settling_time"):
+        middle = told[f"{name}_quantile_0.5"]
+        assert middle == number // 2 if number else math.isnan(middle)

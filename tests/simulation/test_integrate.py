@@ -157,6 +157,18 @@ def test_statistics_of_the_stationary_part():
     assert free.statistics.locked_fraction.item() == 0.0
 
 
+def test_statistics_do_not_hang_on_the_unit_of_time():
+    def numbers(unit, start):
+        system = Kuramoto(OMEGA / unit, coupling_strength=3.0 / unit)
+        return integrate(system, RK4(), start, duration=40.0 * unit, step=0.2 * unit).statistics
+
+    state = start()
+    seconds, nanoseconds = numbers(1.0, state), numbers(1e-9, state)
+    assert nanoseconds.start == pytest.approx(20e-9)
+    torch.testing.assert_close(nanoseconds.mean_order_parameter, seconds.mean_order_parameter)
+    assert nanoseconds.locked_fraction.item() == seconds.locked_fraction.item() == 1.0
+
+
 def test_observation():
     seen = integrate(
         population(), RK4(), start(), duration=1.0, step=0.1, observe={"first": lambda x: x[..., 0]}

@@ -24,9 +24,9 @@ SMALL = [
 ]
 
 
-def ratio(dim, device, *, largest=0.1, unit=True):
+def ratio(dim, device, *, largest=0.1, unit=True, batch=4):
     """Returns the rms over draws and oscillators of simulated over predicted angle."""
-    W, r, mask = star(dim, batch=4, unit=unit)
+    W, r, mask = star(dim, batch=batch, unit=unit)
     h = W @ r
     ideal = h / h.norm(dim=-1, keepdim=True)
     squares = []
@@ -44,8 +44,24 @@ def ratio(dim, device, *, largest=0.1, unit=True):
 @pytest.mark.parametrize("dim", [2, 3, 8])
 @pytest.mark.parametrize(("changes", "tolerance"), SMALL, ids=lambda v: str(v)[:40])
 def test_small_errors_are_as_large_as_predicted(dim, changes, tolerance):
-    found = ratio(dim, Device(**changes, draw="inference"), unit=dim != 3)
+    # Programmed levels are not drawn: only more oscillators make more cases.
+    batch = 32 if "coupling_bits" in changes else 4
+    found = ratio(dim, Device(**changes, draw="inference"), unit=dim != 3, batch=batch)
     assert found == pytest.approx(1, abs=tolerance)
+
+
+def test_harmonics_are_predicted_with_gain_control_too():
+    W, r, mask = star(2)
+    device = Device(gain_control=True, second_harmonic=0.004, injection_strength=0.002)
+    _, state, _ = device_weights(20 * W, r, device, Draws(0, 0, True, CPU), mask=mask)
+    h = W @ r
+    cross = state[..., 0] * h[..., 1] - state[..., 1] * h[..., 0]
+    angle = torch.atan2(cross, (state * h).sum(-1)).abs()
+    predicted = predicted_angle(20 * W, r, device)
+    small = predicted < 0.02
+    assert small.float().mean() > 0.5
+    torch.testing.assert_close(angle[small], predicted[small], atol=5e-4, rtol=0.1)
+    assert predicted[small].max() > 0.005
 
 
 def test_a_large_mismatch_is_still_predicted_where_anchors_do_not_cancel():
@@ -63,6 +79,29 @@ def test_what_is_left_after_a_time(dim):
     angle = torch.acos(state[:, 0, :, 0].clamp(-1, 1).double())
     predicted = sensitivity.settling_angle(rate, 1.5, dim).double()
     torch.testing.assert_close(angle.square().mean(0).sqrt(), predicted, rtol=0.12, atol=0)
+
+
+def test_a_drive_that_cancels_has_no_finite_prediction():
+    coupling = torch.tensor([[[[100.0, 100.0], [100.0, 0.0], [0.0, 0.0]]]])
+    anchor = torch.tensor([[[[1.0, 1.0], [-1.0, -1.0]]]])
+    for angle in (
+        sensitivity.coupling_mismatch_angle(coupling, anchor, 0.1),
+        sensitivity.anchor_error_angle(coupling, anchor, 0.1),
+        sensitivity.coupling_quantisation_angle(coupling, anchor, 4),
+    ):
+        assert angle[0, 0, 0] == math.inf
+        assert angle[0, 0, 1].isfinite()
+        assert angle[0, 0, 2] == 0
+    with pytest.raises(ValueError, match="overflow"):
+        sensitivity.coupling_mismatch_angle(1e30 * coupling, anchor, 0.1)
+    device = Device(coupling_mismatch=0.1, coupling_bits=4, anchor_phase_error=0.1)
+    assert predicted_angle(coupling, anchor, device)[0, 0, 0] == math.inf
+
+
+def test_the_step_of_the_couplings_is_that_of_the_sequence():
+    W, r, _ = star(3)
+    among = sensitivity.coupling_quantisation_angle(torch.cat((W, 100 * W)), r, 4, "layer")
+    torch.testing.assert_close(among[:2], sensitivity.coupling_quantisation_angle(W, r, 4, "layer"))
 
 
 def test_detuning_follows_the_arcsine_and_the_equation_above_the_circle():

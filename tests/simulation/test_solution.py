@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from syncattn.simulation import locked_fraction
-from syncattn.simulation.solution import sentence
+from syncattn.simulation.solution import locked_group, sentence
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,11 @@ def test_the_largest_group_that_turns_together(rotation, share):
 def test_groups_of_a_batch():
     rotation = torch.tensor([[0.0, 1.0, 1.0], [3.0, 3.0, 3.0]])
     torch.testing.assert_close(locked_fraction(rotation, 0.01), torch.tensor([2 / 3, 1.0]))
+
+
+def test_who_is_of_the_largest_group():
+    rotation = torch.tensor([[5.001, 0.0, 5.0, 9.0], [0.0, 1.0, 2.0, 3.0]])
+    assert locked_group(rotation, 0.01).tolist() == [[True, False, True, False], [False] * 4]
 
 
 def words(**changes):

@@ -5,6 +5,7 @@ import torch
 
 from syncattn.simulation import Kuramoto
 from syncattn.simulation.systems_checks import (
+    is_skew,
     require_batch,
     require_noise,
     require_parameter,
@@ -31,6 +32,19 @@ def test_negative_noise_says_what_noise_is(noise):
         require_noise(noise)
     with pytest.raises(ValueError, match="Pass 0 for no noise"):
         Kuramoto(torch.zeros(3), coupling_strength=1.0, noise_intensity=noise)
+
+
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e6])
+def test_skewness_is_judged_by_the_size_of_the_matrix(size):
+    generator = torch.Generator().manual_seed(0)
+    A, turn = torch.randn(2, 16, 16, generator=generator)
+    turn = torch.linalg.qr(turn).Q
+    rounded = size * turn @ (A - A.mT) @ turn.mT
+    assert not torch.equal(rounded, -rounded.mT)
+    assert is_skew(rounded)
+    assert not is_skew(rounded + 1e-4 * size * torch.eye(16))
+    assert not is_skew(torch.stack((1e9 * rounded, rounded + 1e-4 * size * torch.eye(16))))
+    assert is_skew(torch.zeros(2, 3, 3))
 
 
 def test_states():

@@ -57,6 +57,23 @@ def test_frustration(scene):
     assert straight.energy(theta) is not None
 
 
+def test_the_fastest_population_decides_the_step(scene):
+    omega, *_ = scene
+    lags = torch.tensor([0.0, 1.5]).double()
+    both = SakaguchiKuramoto(omega, coupling_strength=1.5, frustration=lags)
+    assert both.fastest_rate() == Kuramoto(omega, coupling_strength=1.5).fastest_rate()
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_only_symmetric_couplings_have_an_energy_however_small(scene, kind):
+    omega, theta, J = scene
+    one_sided = 1e-12 * J.triu(1)
+    for coupling, has_energy in ((one_sided, False), (one_sided + one_sided.mT, True)):
+        given = coupling if kind == "dense" else coupling.to_sparse()
+        system = Kuramoto(omega, coupling_strength=1e9, coupling=given)
+        assert (system.energy(theta) is not None) == has_energy
+
+
 def test_harmonics(scene):
     omega, theta, J = scene
     system = Daido(omega, coupling_strength=1.5, coupling=J, harmonic_amplitude=(0.7, -0.4),
@@ -88,6 +105,63 @@ def test_fastest_rates():
     assert pinned.fastest_rate() == pytest.approx(3.0)
 
 
+def jacobian_rate(system):
+    """Returns the fastest decay around the state where all phases agree."""
+    together = torch.zeros(system.natural_frequency.shape).double()
+    slopes = torch.autograd.functional.jacobian(lambda x: system.drift(x, 0.0), together)
+    return -torch.linalg.eigvals(slopes).real.min().item()
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_what_an_oscillator_does_to_itself_does_not_count(scene, kind):
+    omega, _, J = scene
+    J = (J + J.mT).abs()
+    for coupling in (J, J + 1e3 * torch.eye(N).double()):
+        given = coupling if kind == "dense" else coupling.to_sparse()
+        system = Kuramoto(omega, coupling_strength=1.5, coupling=given)
+        exact = jacobian_rate(Kuramoto(omega, coupling_strength=1.5, coupling=J))
+        assert 0.5 * exact < system.fastest_rate() <= exact * (1 + 1e-12)
+
+
+def test_the_rate_is_the_largest_product_of_one_population(scene):
+    omega, _, J = scene
+    J = torch.stack((J.abs(), 10 * J.abs()))
+    strengths, lags = torch.tensor([10.0, 0.1]).double(), torch.tensor([1.5, 0.0]).double()
+    both = SakaguchiKuramoto(omega, coupling_strength=strengths, coupling=J, frustration=lags)
+    alone = [
+        SakaguchiKuramoto(omega, coupling_strength=strengths[i].item(), coupling=J[i],
+                          frustration=lags[i].item()).fastest_rate() for i in range(2)
+    ]  # fmt: skip
+    assert both.fastest_rate() == pytest.approx(max(alone))
+
+
+def test_two_signs_attract(scene):
+    omega, *_ = scene
+    lagged = SakaguchiKuramoto(omega, coupling_strength=-2.0, frustration=math.pi)
+    harmonic = Daido(omega, coupling_strength=-2.0, harmonic_amplitude=(-1.0, 0.25))
+    assert lagged.fastest_rate() == pytest.approx(2.0) == jacobian_rate(lagged)
+    assert harmonic.fastest_rate() == pytest.approx(1.0) == jacobian_rate(harmonic)
+    assert Kuramoto(omega, coupling_strength=-2.0).fastest_rate() == 0.0
+
+
+def test_a_frustration_may_be_changed_in_place():
+    lag = torch.zeros(2).double()
+    system = SakaguchiKuramoto(torch.zeros(2, 4).double(), coupling_strength=1.0, frustration=lag)
+    assert system.energy(torch.zeros(2, 4).double()) is not None
+    lag.fill_(0.5)
+    assert system.energy(torch.zeros(2, 4).double()) is None
+    assert system.fastest_rate() == pytest.approx(math.cos(0.5))
+
+
+def test_parameters_do_not_change_the_dtype_of_the_phases():
+    wide = torch.tensor([1.0, 2.0]).double()
+    for system in (
+        Kuramoto(torch.zeros(4), coupling_strength=wide),
+        SakaguchiKuramoto(torch.zeros(4), coupling_strength=1.0, frustration=wide),
+    ):
+        assert system.drift(system.random_state(), 0.0).dtype == torch.float32
+
+
 def test_residual_is_zero_when_all_turn_together():
     turning = Kuramoto(torch.full((N,), 2.0).double(), coupling_strength=1.0)
     together = torch.ones(N).double()
@@ -99,7 +173,9 @@ def test_residual_is_zero_when_all_turn_together():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda o: Kuramoto(o[:0], coupling_strength=1.0), "one value per oscillator"),
+        (lambda o: Kuramoto(o[0], coupling_strength=1.0), "one value per oscillator"),
+        (lambda o: Kuramoto(o[:0], coupling_strength=1.0), "at least one oscillator"),
+        (lambda o: Kuramoto(o, coupling_strength=o[:0]), "at least one oscillator or population"),
         (lambda o: Kuramoto(o, coupling_strength=math.nan), "`coupling_strength` must be finite"),
         (lambda o: Kuramoto(o, coupling_strength=1.0, coupling=torch.ones(N, 2).double()),
          "`coupling` must be square"),

@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 import torch
@@ -73,17 +74,39 @@ def test_rates():
     [
         (lambda: Lohe(torch.zeros(4, 3), 4, coupling_strength=1.0), "2 planes of 4 dimensions"),
         (lambda: Lohe(torch.ones(4, 3, 3), 3, coupling_strength=1.0), "skew matrices"),
+        (lambda: Lohe(1e-9 * torch.ones(4, 3, 3), 3, coupling_strength=1.0), "skew matrices"),
         (lambda: Lohe(torch.zeros(0, 3, 3), 3, coupling_strength=1.0), "at least one oscillator"),
         (lambda: Lohe(torch.zeros(4, 1), 1, coupling_strength=1.0), "`dim` must be at least 2"),
         (lambda: DrivenLohe(torch.ones(3)), "`drive` must end in"),
         (lambda: DrivenLohe(torch.full((3, 2), math.nan)), "`drive` must be finite"),
+        (lambda: DrivenLohe(torch.ones(4, 3), torch.zeros(2, 4, 3, 3)), r"(4,); got (2, 4)"),
+        (lambda: DrivenLohe(torch.ones(4, 3), torch.zeros(5, 1)), r"(4,); got (5,)"),
         (lambda: DrivenLohe(torch.ones(3, 2), noise_intensity=-1.0), "got -1. Pass 0"),
         (lambda: plane_rotation(torch.ones(3), 4), "2 planes; got 3"),
     ],
 )
 def test_wrong_parameters_are_refused(make, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         make()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_what_is_drawn_is_a_state_in_every_precision(dtype):
+    drive = torch.ones(200, 3, dtype=dtype)
+    system = DrivenLohe(drive)
+    state = system.random_state(generator=torch.Generator().manual_seed(0))
+    system.check_state(state)
+    with pytest.raises(ValueError, match="must hold unit vectors"):
+        system.check_state(1.1 * state)
+
+
+def test_parameters_do_not_change_the_dtype_of_the_vectors():
+    wide = torch.tensor([1.0, 2.0]).double()
+    for system in (
+        Lohe(torch.zeros(4, 1), 3, coupling_strength=wide),
+        DrivenLohe(torch.ones(4, 3), random_rotation(4, 3, width=1.0)),
+    ):
+        assert system.drift(system.random_state(), 0.0).dtype == torch.float32
 
 
 def test_noise_kicks_along_the_sphere():

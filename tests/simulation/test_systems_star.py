@@ -44,6 +44,11 @@ def test_without_any_drive_everything_rests():
 def test_fastest_rate():
     system = DrivenPhases(torch.tensor([1.0, 3.0]), torch.zeros(2), injection_strength=0.5)
     assert system.fastest_rate() == 4.0
+    across = DrivenPhases(torch.tensor([10.0]).double(), torch.zeros(1).double(),
+                          injection_strength=10.0, injection_phase=math.pi / 2)  # fmt: skip
+    theta = torch.linspace(0, 2 * math.pi, 20_001, dtype=torch.float64)
+    slope = 10 * theta.cos() + 20 * (2 * (math.pi / 2 - theta)).cos()
+    assert across.fastest_rate() == pytest.approx(slope.max().item(), rel=1e-6)
 
 
 def test_wrong_parameters_are_refused():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from syncattn.simulation import (
+    FrequencyDensity,
     Gaussian,
     Lorentzian,
     Uniform,
@@ -15,8 +16,23 @@ from syncattn.simulation import (
     self_consistent_order_parameter,
     von_mises_fisher_mean,
 )
+from syncattn.simulation.theory import largest_on_circle
 
 DENSITIES = [Lorentzian(0.5, 0.3), Gaussian(0.5), Uniform(0.5)]
+
+
+class Triangular(FrequencyDensity):
+    """A density that the package has no formula for."""
+
+    def density(self, frequency):
+        return (1 - ((frequency - self.center) / self.width).abs()).clamp(min=0) / self.width
+
+    def quantile(self, probability):
+        p = probability
+        side = torch.where(p < 0.5, (2 * p).sqrt() - 1, 1 - (2 * (1 - p)).sqrt())
+        return self.center + self.width * side
+
+
 each = pytest.mark.parametrize("density", DENSITIES, ids=lambda d: d.name)
 
 
@@ -39,6 +55,17 @@ def test_noise_raises_the_critical_coupling_as_the_integral_says(density):
     assert critical_coupling(density, noise_intensity=1e-7) == pytest.approx(
         critical_coupling(density), rel=1e-5
     )
+
+
+def test_another_density_is_integrated():
+    # theory: KU-20
+    exact = 2 / (2 * math.atan(1 / 0.3) - 0.3 * math.log(1 + 1 / 0.3**2))
+    for center in (0.0, 7.0):
+        found = critical_coupling(Triangular(1.0, center), noise_intensity=0.3)
+        assert found == pytest.approx(exact, rel=1e-7)
+    for D in (1e-6, 1e6):
+        found = critical_coupling(Triangular(2.0), noise_intensity=D)
+        assert found == pytest.approx(max(critical_coupling(Triangular(2.0)), 2 * D), rel=1e-5)
 
 
 def test_self_consistency_of_a_lorentzian_is_the_closed_form():
@@ -77,6 +104,14 @@ def test_little_noise_is_no_noise(density):
                                rtol=0)  # fmt: skip
 
 
+@each
+def test_next_to_no_noise_is_no_noise_and_no_work(density):
+    K = critical_coupling(density) * torch.tensor([0.0, 0.5, 1.5, 3.0]).double()
+    noisy = self_consistent_order_parameter(K, density, noise_intensity=1e-12)
+    torch.testing.assert_close(noisy, self_consistent_order_parameter(K, density), atol=1e-6,
+                               rtol=0)  # fmt: skip
+
+
 def test_identical_noisy_phases_follow_the_bessel_ratio():
     # theory: KU-20
     K = torch.tensor([0.5, 1.5, 3.0]).double()
@@ -99,6 +134,15 @@ def test_astroid_by_hand():
     assert astroid_is_bistable(K, delta, torch.tensor(1.0).double()).tolist() == [
         True, False, False, True,
     ]  # fmt: skip
+
+
+def test_the_largest_sum_of_two_harmonics():
+    a, b = torch.randn(2, 300, 2, generator=torch.Generator().manual_seed(0)).double()
+    theta = torch.linspace(0, 2 * math.pi, 20_001).double()
+    once, twice = (torch.stack(((m * theta).cos(), (m * theta).sin())) for m in (1, 2))
+    expected = (a @ once + b @ twice).amax(-1)
+    torch.testing.assert_close(largest_on_circle(a, b), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(largest_on_circle(a, 0 * b), a.norm(dim=-1), atol=1e-12, rtol=0)
 
 
 def test_wrong_arguments_are_refused():

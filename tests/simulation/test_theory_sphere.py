@@ -40,10 +40,26 @@ def test_flow_at_its_special_points():
     assert torch.equal(driven_flow(e, torch.zeros_like(h), 5.0), e)
 
 
+def test_flow_keeps_its_length_near_the_antipode():
+    # theory: KU-17
+    h = torch.tensor([1.0, 0.0, 0.0]).expand(41, 3)
+    angle = torch.logspace(-8, 0, 41)
+    x = torch.stack((-angle.cos(), angle.sin(), 0 * angle), -1)
+    for time in (1.0, 10.0, 30.0, 1e3):
+        moved = driven_flow(x, h, time)
+        torch.testing.assert_close(moved.norm(dim=-1), torch.ones(41))
+        left = 2 * torch.atan(math.exp(-time) / (angle.double() / 2).tan())
+        torch.testing.assert_close(moved[:, 0].double(), left.cos(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(driven_flow(-h, h, 30.0), -h)
+
+
 def test_half_angle_by_hand():
     angle = half_angle(torch.tensor([math.pi / 2, 0.0, math.pi]), torch.tensor(2.0), 0.5)
     expected = torch.tensor([2 * math.atan(math.exp(-1)), 0.0, math.pi])
     torch.testing.assert_close(angle, expected)
+    # Rounded to float32, π lies above π.
+    antipode = half_angle(torch.tensor(math.pi), torch.tensor(1.0), 22.0)
+    assert antipode.item() == pytest.approx(math.pi)
 
 
 @pytest.mark.parametrize("dim", [2, 3, 4, 5, 8])
@@ -68,6 +84,15 @@ def test_existence_by_hand():
     x, multiplier = lohe_equilibrium(h[:1], torch.zeros(1, 4, 4).double())
     torch.testing.assert_close(x, unit_vectors(h[:1]))
     assert multiplier.item() == pytest.approx(1.01)
+
+
+def test_an_odd_dimension_is_held_in_single_precision_too():
+    # theory: KU-16
+    omega = random_rotation(500, 3, width=1.0, generator=torch.Generator().manual_seed(0))
+    h = 1e-6 * torch.tensor([1.0, 0.0, 0.0]).double().expand(500, 3)
+    x, multiplier = lohe_equilibrium(h.float(), omega.float())
+    assert not multiplier.isnan().any()
+    torch.testing.assert_close(x.norm(dim=-1), torch.ones(500), atol=1e-3, rtol=0)
 
 
 def test_von_mises_fisher_mean_against_closed_forms():
@@ -98,6 +123,9 @@ def test_odd_dimension_satisfies_its_equation():
     K = torch.tensor([0.1, 0.7, 2.0]).double()
     R = odd_dimension_order_parameter(K, omega)
     for strength, order in zip(K.tolist(), R.tolist(), strict=True):
+        alone = odd_dimension_order_parameter(torch.tensor([strength]).double(), omega)
+        among = odd_dimension_order_parameter(torch.tensor([strength, 1e5]).double(), omega)
+        assert alone.item() == among[0].item() == order
         drive = torch.tensor([strength * order, 0, 0]).double().expand(200, 3)
         x, _ = lohe_equilibrium(drive, omega)
         assert x[:, 0].mean().item() == pytest.approx(order, rel=1e-3)
@@ -106,6 +134,8 @@ def test_odd_dimension_satisfies_its_equation():
 def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="skew matrices"):
         lohe_equilibrium(torch.ones(2, 3), torch.ones(2, 3, 3))
+    with pytest.raises(ValueError, match="skew matrices"):
+        lohe_equilibrium(1e-9 * torch.ones(2, 3), 1e-9 * torch.ones(2, 3, 3))
     with pytest.raises(ValueError, match="odd dimension"):
         odd_dimension_order_parameter(torch.ones(1), torch.zeros(2, 4, 4))
     with pytest.raises(ValueError, match="`time` must be"):

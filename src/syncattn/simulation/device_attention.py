@@ -7,13 +7,20 @@ from typing import NamedTuple
 
 import torch
 
+from syncattn import _validation as check
 from syncattn._typing import Bool, Float, Tensor
 from syncattn.functional.oscillator_settling import Settle
 from syncattn.functional.oscillator_settling import settle as settle_exactly
 from syncattn.simulation import device_noise as noise
 from syncattn.simulation import sensitivity
 from syncattn.simulation.device_flow import detuned_flow, rotation_generator, turned
-from syncattn.simulation.device_harmonics import bistable, harmonic_flow, local_rate
+from syncattn.simulation.device_harmonics import (
+    bistable,
+    harmonic_flow,
+    local_rate,
+    locks,
+    velocity,
+)
 from syncattn.simulation.device_random import Draws
 from syncattn.simulation.devices import Device
 from syncattn.simulation.theory_sphere import lohe_equilibrium, von_mises_fisher_mean
@@ -24,6 +31,7 @@ Coupling = Float[Tensor, "batch heads queries keys"]
 Anchor = Float[Tensor, "*#batch keys oscillator_dim"]
 State = Float[Tensor, "batch heads queries oscillator_dim"]
 _TINY = 1e-30
+_AT_REST = 1e-3
 
 
 class Settled(NamedTuple):
@@ -31,15 +39,20 @@ class Settled(NamedTuple):
 
     Attributes:
         state: Unit vectors; 0 where nothing drives and nothing turns.
-        rate: Rate at which a small deviation decays.
-        unlocked: Whether the detuning is stronger than the drive; None without detuning.
+        rate: Rate at which a small deviation decays; 0 where it does not.
+        unlocked: Whether the detuning is stronger than the drive and leaves no place to settle,
+            wherever the oscillator is; None without detuning.
         bistable: Whether there are two places to settle; None without a second harmonic.
+        hold: What thermal noise works against: the rate at rest; where an oscillator is not at
+            rest the strength of its drive, :math:`K`, with harmonics :math:`K + 2 K_2`. The rate
+            when None.
     """
 
     state: State
     rate: Float[Tensor, "batch heads queries"]
     unlocked: Bool[Tensor, "batch heads queries"] | None = None
     bistable: Bool[Tensor, "batch heads queries"] | None = None
+    hold: Float[Tensor, "batch heads queries"] | None = None
 
 
 def program(
@@ -157,14 +170,20 @@ def _with_harmonics(
     omega = torch.zeros_like(h[..., 0]) if skew is None else skew[..., 1, 0].expand(h.shape[:-1])
     time = math.inf if device.settling_time is None else device.settling_time
     state = harmonic_flow(h, second, _start(h, draws), time=time, frequency=omega)
-    rate = local_rate(state, h, second).clamp(min=0)
-    unlocked = None if skew is None else rate == 0
-    return Settled(state, rate, unlocked, bistable(h, second))
+    strength = torch.linalg.vector_norm(h, dim=-1) + 2 * torch.linalg.vector_norm(second, dim=-1)
+    locked = strength > 0 if skew is None else locks(h, second, omega)
+    rate = torch.where(locked, local_rate(state, h, second).clamp(min=0), 0.0)
+    speed = velocity(torch.atan2(state[..., 1], state[..., 0]), h, second, omega).abs()
+    at_rest = (rate > 0) & (speed <= _AT_REST * strength)
+    hold = torch.where(at_rest, rate, strength)
+    return Settled(state, rate, None if skew is None else ~locked, bistable(h, second), hold)
 
 
 def _detuned(h: Tensor, skew: Tensor, device: Device, draws: Draws) -> Settled:
     rest, rate = lohe_equilibrium(h.double(), skew.double().expand(*h.shape, h.shape[-1]))
     locked = rate.isfinite()
+    strength = torch.linalg.vector_norm(h, dim=-1)
+    hold = torch.where(locked, rate.to(h.dtype), strength)
     rest, rate = rest.to(h.dtype), rate.nan_to_num(nan=0.0).to(h.dtype)
     start = _start(h, draws)
     if device.settling_time is None:
@@ -176,23 +195,26 @@ def _detuned(h: Tensor, skew: Tensor, device: Device, draws: Draws) -> Settled:
             moment = moment.double() * 200 * math.pi / turn
             drift = turned(detuned_flow(h, skew, moment), start)
             state = torch.where(locked.unsqueeze(-1), rest, drift)
-        return Settled(state, rate, ~locked)
+        return Settled(state, rate, ~locked, hold=hold)
     maps = detuned_flow(h, skew, device.settling_time)
     if device.start == "random":
-        return Settled(turned(maps, start), rate, ~locked)
+        return Settled(turned(maps, start), rate, ~locked, hold=hold)
     state = start[:, :, 0]
     chain: list[Tensor] = []
     for token in range(h.shape[2]):
         state = turned(maps[:, :, token], state)
         chain.append(state)
-    return Settled(torch.stack(chain, 2), rate, ~locked)
+    return Settled(torch.stack(chain, 2), rate, ~locked, hold=hold)
 
 
 def _readings(settled: Settled, device: Device, draws: Draws) -> Tensor:
     """Returns the states as one reading of the instrument finds them."""
     x, dim = settled.state, settled.state.shape[-1]
     if device.thermal_noise:
-        kappa = settled.rate / device.thermal_noise
+        # Where nothing rests there is no stationary law around a place; this one is right for
+        # little noise, which moves what is read by little.
+        hold = settled.rate if settled.hold is None else settled.hold
+        kappa = hold / device.thermal_noise
         if device.thermal_readout == "mean":
             x = x * von_mises_fisher_mean(dim, kappa).to(x.dtype).unsqueeze(-1)
         else:
@@ -235,7 +257,8 @@ def device_weights(
         the oscillators before they were read.
 
     Raises:
-        ValueError: If the device needs oscillators on the circle and these are not.
+        ValueError: If the device needs oscillators on the circle and these are not, or what it does
+            overflows.
     """
     W, r = program(coupling, anchor, device, draws)
     settled = settle(W, r, device, draws)
@@ -259,7 +282,9 @@ def device_weights(
     weights = (1 + readout_gain * cosine).clamp(min=0) ** readout_power
     weights = weights if mask is None else torch.where(mask, weights, 0.0)
     total = weights.sum(-1, keepdim=True)
-    return weights / torch.where(total > 0, total, 1.0), state, settled
+    weights = weights / torch.where(total > 0, total, 1.0)
+    check.require_computed(weights, "device")
+    return weights, state, settled
 
 
 def predicted_angle(
@@ -267,7 +292,8 @@ def predicted_angle(
 ) -> Float[Tensor, "batch heads queries"]:
     """Returns the rms angle by which theory expects the states to be read wrongly, in first order.
 
-    Independent effects add in squares; hooks are not known to it.
+    Independent effects add in squares; hooks are not known to it. The settling is that of random
+    starts: with `start="previous"` oscillators begin nearer and come nearer.
 
     Args:
         coupling: Couplings asked for.
@@ -301,7 +327,10 @@ def predicted_angle(
         chord = torch.linalg.vector_norm(_rotated(e, -device.phase_lag) - e, dim=-1)
         square = square + (2 * torch.asin((chord / 2).clamp(max=1))) ** 2
     if device.has_harmonics:
-        second = _second_drive(coupling, anchor, device)
+        held = coupling
+        if device.gain_control:
+            held = coupling / coupling.sum(-1, keepdim=True).clamp(min=_TINY)
+        second = _second_drive(held, anchor, device)
         twice = torch.stack([e[..., 0] ** 2 - e[..., 1] ** 2, 2 * e[..., 0] * e[..., 1]], -1)
         across = second[..., 1] * twice[..., 0] - second[..., 0] * twice[..., 1]
         square = square + (across / rate.clamp(min=_TINY)) ** 2

@@ -7,9 +7,9 @@ import math
 import torch
 
 from syncattn._typing import Bool, Float, Tensor
-from syncattn.simulation.theory import astroid_is_bistable
+from syncattn.simulation.theory import astroid_is_bistable, largest_on_circle
 
-__all__ = ["bistable", "harmonic_flow", "local_rate"]
+__all__ = ["bistable", "harmonic_flow", "local_rate", "locks", "velocity"]
 
 Circle = Float[Tensor, "*batch 2"]
 _STEPS = 400
@@ -40,10 +40,46 @@ def bistable(drive: Circle, second: Circle) -> Bool[Tensor, "*batch"]:
     return astroid_is_bistable(strength, phase - twice / 2, second_strength)
 
 
-def _velocity(phase: Tensor, drive: Circle, second: Circle, frequency: Tensor) -> Tensor:
+def velocity(
+    phase: Float[Tensor, "*batch"],
+    drive: Circle,
+    second: Circle,
+    frequency: Float[Tensor, "*#batch"],
+) -> Float[Tensor, "*batch"]:
+    r"""Returns how fast a phase turns.
+
+    Args:
+        phase: :math:`\theta`.
+        drive: :math:`K e^{i\psi}`.
+        second: :math:`K_2 e^{2 i \psi_2}`.
+        frequency: :math:`\omega`.
+
+    Returns:
+        :math:`\omega + K \sin(\psi - \theta) + K_2 \sin 2(\psi_2 - \theta)`.
+    """
     first = drive[..., 1] * phase.cos() - drive[..., 0] * phase.sin()
     twice = second[..., 1] * (2 * phase).cos() - second[..., 0] * (2 * phase).sin()
     return frequency + first + twice
+
+
+def locks(
+    drive: Circle, second: Circle, frequency: Float[Tensor, "*#batch"]
+) -> Bool[Tensor, "*batch"]:
+    r"""Returns which oscillators have a place to settle: whose velocity changes sign on the circle.
+
+    Without a second harmonic that is :math:`|\omega| < K`.
+
+    Args:
+        drive: :math:`K e^{i\psi}`.
+        second: :math:`K_2 e^{2 i \psi_2}`.
+        frequency: :math:`\omega`.
+
+    Returns:
+        True where the velocity has a stable zero, wherever the oscillator is.
+    """
+    one, two = (torch.stack((x[..., 1], -x[..., 0]), -1) for x in (drive, second))
+    most, least = largest_on_circle(one, two), -largest_on_circle(-one, -two)
+    return (frequency + most > 0) & (frequency + least < 0)
 
 
 def local_rate(state: Circle, drive: Circle, second: Circle) -> Float[Tensor, "*batch"]:
@@ -94,9 +130,9 @@ def harmonic_flow(
     step = span / _STEPS
     phase = torch.atan2(x[..., 1], x[..., 0]).expand(rate.shape).clone()
     for _ in range(_STEPS):
-        one = _velocity(phase, h, other, omega)
-        two = _velocity(phase + step / 2 * one, h, other, omega)
-        three = _velocity(phase + step / 2 * two, h, other, omega)
-        four = _velocity(phase + step * three, h, other, omega)
+        one = velocity(phase, h, other, omega)
+        two = velocity(phase + step / 2 * one, h, other, omega)
+        three = velocity(phase + step / 2 * two, h, other, omega)
+        four = velocity(phase + step * three, h, other, omega)
         phase = phase + step / 6 * (one + 2 * two + 2 * three + four)
     return torch.stack([phase.cos(), phase.sin()], -1).to(start.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -31,8 +32,9 @@ class LayerStatistics(NamedTuple):
         name: The layer's name in the model.
         num_oscillators: Oscillators read, over all calls, sequences, heads and tokens.
         rms_angle: Rms angle between a reading and the ideal settled state, over the oscillators
-            for which theory predicts less than 0.5 rad; NaN where there are none.
-        predicted_rms_angle: What theory predicts for the same oscillators.
+            for which theory predicts less than 0.5 rad; NaN where there are none. One whose drive
+            cancels exactly has no such prediction, and is left out.
+        predicted_rms_angle: What theory predicts for the same oscillators, started at random.
         predictable_share: Their share.
         median_angle: Median angle over all oscillators.
         unlocked_share: Share whose detuning is stronger than its drive; None without detuning.
@@ -81,6 +83,15 @@ class DeviceRun:
                 "on_device."
             )
         return [_statistics(name, seen) for name, seen in self._seen.items() if seen]
+
+    def angles(self) -> list[Float[Tensor, " driven"]]:
+        """Returns the angles to the driving field of every call, in radians, where one was found.
+
+        Returns:
+            One tensor per call and layer, of the oscillators that are driven.
+        """
+        calls = [call["angle"] for seen in self._seen.values() for call in seen]
+        return [angle for angle in calls if angle is not None]
 
     @torch.no_grad()
     def attend(
@@ -206,6 +217,8 @@ def on_device(
     clean layer is not computed. Whole sequences alone are run, no decoding steps. On a chip, what
     is built belongs to the seed, the layer, and the row and column of a sequence.
 
+    Another wrapper around a layer's ``forward`` is left where it is and sees the clean layer only.
+
     Args:
         model: A model or a layer; layers of other mechanisms stay as they are.
         device: The device.
@@ -229,22 +242,33 @@ def on_device(
     """
     check.require_integer(seed, "seed", minimum=0)
     layers = oscillator_layers(model)
-    taken = [name for name, layer in layers.items() if "forward" in vars(layer)]
+    taken = [name for name, layer in layers.items() if _on_device(layer)]
     if taken:
         raise RuntimeError(
             f"`model` must not be on a device already; got {', '.join(taken)}. Leave the inner "
             f"block first."
         )
     run = DeviceRun(layers, device, seed, measure)
+    # Other libraries, too, wrap a method by setting it on the instance.
+    before = {
+        name: {key: vars(layer)[key] for key in ("forward", "step") if key in vars(layer)}
+        for name, layer in layers.items()
+    }
     try:
         for name, layer in layers.items():
             vars(layer)["forward"] = functools.partial(_forward, run, name, layer.forward)
             vars(layer)["step"] = _refuse_step
         yield run
     finally:
-        for layer in layers.values():
-            for name in ("forward", "step"):
-                vars(layer).pop(name, None)
+        for name, layer in layers.items():
+            for key in ("forward", "step"):
+                vars(layer).pop(key, None)
+            vars(layer).update(before[name])
+
+
+def _on_device(layer: OscillatorAttention) -> bool:
+    forward = inspect.unwrap(layer.forward)
+    return isinstance(forward, functools.partial) and forward.func is _forward
 
 
 def _forward(

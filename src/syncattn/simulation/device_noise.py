@@ -183,7 +183,7 @@ def quantised_couplings(
         coupling: Couplings, at least 0.
         bits: Number of bits; the values are evenly spaced from 0 to the full scale.
         full_scale: The largest coupling that can be programmed; ``"row"`` is each row's largest
-            (every oscillator has a gain of its own), ``"layer"`` the largest of all.
+            (every oscillator has a gain of its own), ``"layer"`` the largest of each sequence.
 
     Returns:
         The programmed couplings; those beyond the full scale are clipped.
@@ -191,7 +191,7 @@ def quantised_couplings(
     if full_scale == "row":
         top = coupling.amax(-1, keepdim=True)
     elif full_scale == "layer":
-        top = coupling.amax()
+        top = coupling.amax((-3, -2, -1), keepdim=True)
     else:
         top = torch.as_tensor(full_scale, dtype=coupling.dtype, device=coupling.device)
     step = (top / (2**bits - 1)).clamp(min=torch.finfo(coupling.dtype).tiny)

@@ -72,16 +72,19 @@ def settling_summary(diagnostics: SettlingDiagnostics) -> dict[str, float]:
         diagnostics: Of one layer.
 
     Returns:
-        Numbers by name, over the oscillators that see an anchor.
+        Numbers by name, over the oscillators that see an anchor; quantiles are NaN without one.
     """
     coupled = diagnostics.coupled
     found: dict[str, float] = {}
     for name in ("drive", "order_parameter", "settling_time"):
-        values = getattr(diagnostics, name)[coupled].double()
+        values = getattr(diagnostics, name)[coupled].sort().values
         for level in (0.001, 0.01, 0.5, 0.99):
-            # The nearest value: between a finite and an infinite time there is no mean.
-            quantile = values.quantile(level, interpolation="nearest")
-            found[f"{name}_quantile_{level:g}"] = float(quantile)
+            # The nearest value: between a finite and an infinite time there is no mean. Sorted by
+            # hand, because torch's own quantile takes no more than 2^24 values.
+            place = round(level * (values.numel() - 1))
+            found[f"{name}_quantile_{level:g}"] = (
+                float(values[place]) if values.numel() else math.nan
+            )
     total = max(diagnostics.num_coupled, 1)
     return found | {
         "near_degenerate_share": diagnostics.num_near_degenerate / total,

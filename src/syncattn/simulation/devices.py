@@ -36,7 +36,7 @@ class Device:
         coupling_bits: Bits with which a coupling is programmed; None programs it exactly.
         coupling_range: Largest coupling that can be programmed; ``"row"``, each oscillator's
             largest, which a gain per oscillator allows and which leaves the settled state alone;
-            ``"layer"``, the largest of the layer; or a number.
+            ``"layer"``, the largest of the layer for the sequence at hand; or a number.
         anchor_phase_error: Misplacement of an anchor in radians, in every direction along the
             sphere.
         natural_frequency_spread: Standard deviation of the detuning, absolute; on the circle one
@@ -50,8 +50,10 @@ class Device:
             pi (left on from another use); circle only.
         thermal_noise: :math:`D` of :math:`dx = P_x h\,dt + \sqrt{2D}\,P_x \circ dB`. Exact for
             settled oscillators that are not detuned: von Mises–Fisher with :math:`\kappa = K/D`.
-            With detuning, harmonics or a finite time the law is taken around the state reached,
-            with the local rate for :math:`K`, which holds for weak noise.
+            With detuning, harmonics or a finite time the law is assumed around the state reached,
+            as if that were where the oscillator rests: with the local rate for :math:`K` when it
+            rests there, with the strength of the drive (:math:`K`, with harmonics
+            :math:`K + 2 K_2`) when it is still moving or never locks. It holds for weak noise.
         thermal_readout: ``"sample"`` reads at an instant, ``"mean"`` the average over a long time,
             shorter than 1 by :math:`A_m(\kappa)`.
         num_readout_samples: Independent readings that are averaged.

@@ -172,7 +172,8 @@ def export_network(
 
     Raises:
         TypeError: If it is another kind of layer.
-        ValueError: If there is more than one sequence, or bits are out of range.
+        ValueError: If there is more than one sequence, or bits are out of range, or numbers
+            overflow.
     """
     if not isinstance(layer, OscillatorAttention):
         raise TypeError(

@@ -11,7 +11,7 @@ import torch
 
 from syncattn import _validation as check
 from syncattn._typing import Tensor
-from syncattn.simulation.solution import Solution, Statistics, locked_fraction, sentence
+from syncattn.simulation.solution import Solution, Statistics, locked_group, sentence
 from syncattn.simulation.solvers import Solver
 from syncattn.simulation.systems import PhaseSystem, System
 
@@ -85,7 +85,7 @@ def integrate(
     """
     check.require_number(step, "step", minimum=0.0, exclusive=True)
     check.require_number(stationary, "stationary", minimum=0.0, maximum=1.0)
-    _require_fitting(system, solver, step, stop)
+    require_fitting(system, solver, step, stop)
     system.check_state(state)
     schedule, start = _schedule(step, duration, times, save_every)
     last = schedule[-1].end
@@ -129,7 +129,20 @@ def _cross(
     return state
 
 
-def _require_fitting(system: System, solver: Solver, step: float, stop: float | None) -> None:
+def require_fitting(system: System, solver: Solver, step: float, stop: float | None = None) -> None:
+    """Refuses a solver, a step or a stop that does not fit a system.
+
+    Args:
+        system: What would be integrated.
+        solver: By which solver.
+        step: With which step.
+        stop: Until which residual; None for a duration alone.
+
+    Raises:
+        TypeError: If a number is none.
+        ValueError: If the solver does not serve noise, is unstable with this step, or noise never
+            lets the state rest.
+    """
     check.require_number(system.noise_intensity, "noise_intensity", minimum=0.0)
     if system.noise_intensity > 0 and solver.strong_order is None:
         raise ValueError(
@@ -243,7 +256,8 @@ class _Recorder:
             numbers["energy"] = energy
         for name, value in numbers.items():
             self.numbers.setdefault(name, []).append(value)
-        if self.window is None and time >= self.stationary_start - 1e-9:
+        # A hair of slack, in whatever unit the times are.
+        if self.window is None and time >= self.stationary_start - 1e-9 * (time - self.times[0]):
             self.window = (time, state)
         if not bool(torch.isfinite(state).all()):
             self.diverged_at = time
@@ -292,13 +306,17 @@ class _Recorder:
                 rotation = (self.final - self.window[1]) / elapsed
         else:
             elapsed = math.inf
-        resolution = max(_LOCKED_WITHIN / elapsed, 2 * (self.stop or 1e-9))
+        if self.stop is None and math.isinf(elapsed):
+            elapsed = self.times[-1] - self.times[0]
+        resolution = max(_LOCKED_WITHIN / elapsed, 2 * (self.stop or 0.0))
+        locked = None if rotation is None else locked_group(rotation, resolution)
         return Statistics(
             start=start,
             mean_order_parameter=part.mean(0),
             std_order_parameter=part.std(0, correction=0),
             rotation_number=rotation,
-            locked_fraction=None if rotation is None else locked_fraction(rotation, resolution),
+            locked_fraction=None if locked is None else locked.to(order.dtype).mean(-1),
+            locked=locked,
         )
 
 

@@ -67,7 +67,16 @@ def _parts(coupling: Coupling, anchor: Anchor) -> tuple[Tensor, Tensor, Tensor]:
     norm = torch.linalg.vector_norm(drive, dim=-1)
     state = drive / _above_zero(norm).unsqueeze(-1)
     squared = (anchor**2).sum(-1).unsqueeze(-2)
-    return _above_zero(norm), squared, (state @ anchor.mT) ** 2
+    # Without a drive the state may be anywhere: the mean over all directions.
+    anywhere = squared / anchor.shape[-1]
+    return norm, squared, torch.where(norm.unsqueeze(-1) > 0, (state @ anchor.mT) ** 2, anywhere)
+
+
+def _turned(error: Tensor, norm: Tensor, *names: str) -> Angles:
+    """Returns the angle of an error across a drive, infinite where anchors cancel exactly."""
+    check.require_computed(error, *names)
+    check.require_computed(norm, "coupling", "anchor")
+    return torch.where(error > 0, error / norm, 0.0)
 
 
 def coupling_mismatch_angle(coupling: Coupling, anchor: Anchor, mismatch: float) -> Angles:
@@ -75,7 +84,8 @@ def coupling_mismatch_angle(coupling: Coupling, anchor: Anchor, mismatch: float)
 
     .. math:: s \sqrt{\textstyle\sum_j W_{ij}^2 |P_i r_j|^2} / K_i
 
-    :math:`P_i` projects across the state. It grows as anchors cancel: as :math:`1/\rho`.
+    :math:`P_i` projects across the state. It grows as anchors cancel: as :math:`1/\rho`, and is
+    infinite where they cancel exactly.
 
     Args:
         coupling: :math:`W`.
@@ -87,13 +97,12 @@ def coupling_mismatch_angle(coupling: Coupling, anchor: Anchor, mismatch: float)
 
     Raises:
         TypeError: If an argument is of another type.
-        ValueError: If shapes do not fit, a number is out of its range, or the angle overflows.
+        ValueError: If shapes do not fit, a number is out of its range, or what turns it overflows.
     """
     check.require_number(mismatch, "mismatch", minimum=0.0)
     norm, squared, along = _parts(coupling, anchor)
-    out = mismatch * ((coupling**2 * (squared - along)).sum(-1).clamp(min=0)).sqrt() / norm
-    check.require_computed(out, "coupling", "anchor", "mismatch")
-    return out
+    error = mismatch * ((coupling**2 * (squared - along)).sum(-1).clamp(min=0)).sqrt()
+    return _turned(error, norm, "coupling", "anchor", "mismatch")
 
 
 def coupling_quantisation_angle(
@@ -115,7 +124,7 @@ def coupling_quantisation_angle(
 
     Raises:
         TypeError: If an argument is of another type.
-        ValueError: If shapes do not fit, a number is out of its range, or the angle overflows.
+        ValueError: If shapes do not fit, a number is out of its range, or what turns it overflows.
     """
     check.require_integer(bits, "bits", minimum=1)
     if full_scale not in ("row", "layer"):
@@ -123,13 +132,13 @@ def coupling_quantisation_angle(
     norm, squared, along = _parts(coupling, anchor)
     if full_scale == "row":
         top: Tensor | float = coupling.amax(-1)
+    elif isinstance(full_scale, str):
+        top = coupling.amax((-3, -2, -1))[:, None, None]
     else:
-        top = coupling.amax() if isinstance(full_scale, str) else full_scale
+        top = full_scale
     step = top / (2**bits - 1)
     across = ((coupling > 0) * (squared - along)).sum(-1).clamp(min=0)
-    out = step * (across / 12).sqrt() / norm
-    check.require_computed(out, "coupling", "anchor")
-    return out
+    return _turned(step * (across / 12).sqrt(), norm, "coupling", "anchor")
 
 
 def anchor_error_angle(coupling: Coupling, anchor: Anchor, error: float) -> Angles:
@@ -147,14 +156,13 @@ def anchor_error_angle(coupling: Coupling, anchor: Anchor, error: float) -> Angl
 
     Raises:
         TypeError: If an argument is of another type.
-        ValueError: If shapes do not fit, a number is out of its range, or the angle overflows.
+        ValueError: If shapes do not fit, a number is out of its range, or what turns it overflows.
     """
     check.require_number(error, "error", minimum=0.0)
     norm, squared, along = _parts(coupling, anchor)
     across = coupling**2 * ((anchor.shape[-1] - 2) * squared + along)
-    out = error * across.sum(-1).clamp(min=0).sqrt() / norm
-    check.require_computed(out, "coupling", "anchor", "error")
-    return out
+    displaced = error * across.sum(-1).clamp(min=0).sqrt()
+    return _turned(displaced, norm, "coupling", "anchor", "error")
 
 
 def detuning_angle(

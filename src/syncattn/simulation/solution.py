@@ -11,7 +11,7 @@ import torch
 from syncattn import _validation as check
 from syncattn._typing import Bool, Float, Tensor
 
-__all__ = ["Solution", "Statistics", "locked_fraction"]
+__all__ = ["Solution", "Statistics", "locked_fraction", "locked_group"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +25,7 @@ class Statistics:
         rotation_number: Mean velocity of every phase ``(*batch, oscillators)``; None on the sphere.
         locked_fraction: Share of the largest group that turns together ``(*batch)``; None on the
             sphere.
+        locked: Who is of that group ``(*batch, oscillators)``; None on the sphere.
     """
 
     start: float
@@ -32,6 +33,7 @@ class Statistics:
     std_order_parameter: Float[Tensor, "*batch"]
     rotation_number: Float[Tensor, "*batch oscillators"] | None = None
     locked_fraction: Float[Tensor, "*batch"] | None = None
+    locked: Bool[Tensor, "*batch oscillators"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +87,26 @@ def locked_fraction(
         TypeError: If an argument has the wrong type.
         ValueError: If there is no oscillator, or the resolution is negative.
     """
+    locked = locked_group(rotation_number, resolution)
+    return locked.to(rotation_number.dtype).mean(-1)
+
+
+def locked_group(
+    rotation_number: Float[Tensor, "*batch oscillators"], resolution: float
+) -> Bool[Tensor, "*batch oscillators"]:
+    """Returns who is of the largest group whose rotation numbers agree.
+
+    Args:
+        rotation_number: Mean velocities of the oscillators.
+        resolution: Width of a group, radians per unit time.
+
+    Returns:
+        True for its members; a group of one is not locked, unless it is all there is.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If there is no oscillator, or the resolution is negative.
+    """
     check.require_floating(rotation_number, "rotation_number")
     check.require_number(resolution, "resolution", minimum=0.0)
     if not rotation_number.dim() or not rotation_number.shape[-1]:
@@ -95,10 +117,12 @@ def locked_fraction(
     ordered = rotation_number.sort(-1).values.contiguous()
     ends = torch.searchsorted(ordered, ordered + resolution, right=True)
     starts = torch.arange(ordered.shape[-1], device=ordered.device)
-    largest = (ends - starts).amax(-1)
-    share = largest.to(ordered.dtype) / ordered.shape[-1]
+    largest, first = (ends - starts).max(-1, keepdim=True)
+    slowest, fastest = (ordered.gather(-1, at) for at in (first, first + largest - 1))
     alone = (largest == 1) & (ordered.shape[-1] > 1)
-    return share.masked_fill(alone | ~ordered.isfinite().all(-1), 0.0)
+    unknown = ~ordered.isfinite().all(-1, keepdim=True)
+    together = (rotation_number >= slowest) & (rotation_number <= fastest)
+    return together & ~alone & ~unknown
 
 
 def sentence(

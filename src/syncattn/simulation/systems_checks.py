@@ -8,9 +8,62 @@ from collections.abc import Sequence
 import torch
 
 from syncattn import _validation as check
-from syncattn._typing import Tensor
+from syncattn._typing import Float, Tensor
 
-__all__ = ["require_batch", "require_noise", "require_parameter", "require_state"]
+__all__ = [
+    "in_dtype_of",
+    "is_skew",
+    "is_symmetric",
+    "require_batch",
+    "require_frequency",
+    "require_noise",
+    "require_parameter",
+    "require_square",
+    "require_state",
+]
+
+
+def is_skew(matrix: Float[Tensor, "*batch dim dim"]) -> bool:
+    """Returns whether every matrix is minus its transpose, up to the rounding of its own size.
+
+    Args:
+        matrix: Square matrices.
+
+    Returns:
+        False if one is not.
+    """
+    largest = matrix.abs().amax((-2, -1))
+    rounding = 8 * math.sqrt(matrix.shape[-1]) * torch.finfo(matrix.dtype).eps
+    return not bool(((matrix + matrix.mT).abs().amax((-2, -1)) > rounding * largest).any())
+
+
+def is_symmetric(coupling: Float[Tensor, "*batch dim dim"]) -> bool:
+    """Returns whether every coupling matrix is its transpose, up to a hundred-millionth.
+
+    Args:
+        coupling: Square matrices, dense or sparse.
+
+    Returns:
+        False if one is not.
+    """
+    difference, entry = coupling - coupling.mT, coupling
+    if coupling.is_sparse:
+        difference, entry = difference.coalesce().values(), coupling.coalesce().values()
+    largest = entry.abs().amax() if entry.numel() else 0.0
+    return not bool((difference.abs() > 1e-8 * largest).any())
+
+
+def in_dtype_of(like: Tensor, value: float | Tensor) -> float | Tensor:
+    """Returns a parameter in the dtype of the states, which it must not change.
+
+    Args:
+        like: A parameter that has it.
+        value: A number or a tensor.
+
+    Returns:
+        The same number, or the tensor converted where it must be.
+    """
+    return value.to(like.dtype) if isinstance(value, Tensor) else value
 
 
 def require_parameter(value: object, name: str, *, minimum: float = -math.inf) -> None:
@@ -22,7 +75,7 @@ def require_parameter(value: object, name: str, *, minimum: float = -math.inf) -
         minimum: The smallest value allowed.
 
     Raises:
-        ValueError: If a value is not finite or too small.
+        ValueError: If there is no value, or one is not finite or too small.
     """
     if not isinstance(value, Tensor):
         check.require_number(value, name, minimum=minimum)
@@ -30,9 +83,51 @@ def require_parameter(value: object, name: str, *, minimum: float = -math.inf) -
     check.require_tensor(value, name, " ".join(f"axis{i}" for i in range(value.dim())))
     check.require_values(value, name)
     check.require_finite(value, name)
-    if value.numel() and value.min().item() < minimum:
+    if value.numel() == 0:
+        raise ValueError(
+            f"`{name}` must be of at least one oscillator or population; got shape "
+            f"{check.shape_of(value)}. Pass a value for each."
+        )
+    if value.min().item() < minimum:
         raise ValueError(
             f"`{name}` must be at least {minimum:g}; got {value.min().item():g}. Raise it."
+        )
+
+
+def require_frequency(frequency: object) -> None:
+    """Refuses natural frequencies without an axis of oscillators, or not finite.
+
+    Args:
+        frequency: The natural frequencies.
+
+    Raises:
+        ValueError: If there is no oscillator or a value is not finite.
+    """
+    require_parameter(frequency, "natural_frequency")
+    if not isinstance(frequency, Tensor) or not frequency.dim():
+        raise ValueError(
+            f"`natural_frequency` must be a tensor with one value per oscillator; "
+            f"got {frequency!r}. Draw them from a density of syncattn.simulation."
+        )
+
+
+def require_square(coupling: Tensor, number: int) -> None:
+    """Refuses couplings that are not square matrices with a row per oscillator.
+
+    Args:
+        coupling: The couplings, dense or sparse.
+        number: Oscillators.
+
+    Raises:
+        ValueError: If the shape does not fit or a value is not finite.
+    """
+    values = coupling.coalesce().values() if coupling.is_sparse else coupling
+    require_parameter(values, "coupling")
+    square = coupling.dim() >= 2 and tuple(coupling.shape[-2:]) == (number, number)
+    if not square or (coupling.is_sparse and coupling.dim() != 2):
+        raise ValueError(
+            f"`coupling` must be square with one row per oscillator, {number}, and without a batch "
+            f"when sparse; got shape {tuple(coupling.shape)}. Row i holds what pulls oscillator i."
         )
 
 

@@ -11,7 +11,15 @@ import torch
 from syncattn import _validation as check
 from syncattn._typing import Float, Tensor
 from syncattn.simulation.systems import PhaseSystem, per_batch
-from syncattn.simulation.systems_checks import require_noise, require_parameter
+from syncattn.simulation.systems_checks import (
+    in_dtype_of,
+    is_symmetric,
+    require_frequency,
+    require_noise,
+    require_parameter,
+    require_square,
+)
+from syncattn.simulation.systems_rates import degree, mixed, most_of, wide
 
 __all__ = ["Daido", "Kuramoto", "SakaguchiKuramoto", "SecondHarmonicInjection"]
 
@@ -30,7 +38,8 @@ class Kuramoto(PhaseSystem):
         coupling_strength: :math:`K`, as frequency; a tensor over the batch gives every population
             its own.
         coupling: :math:`J`, dense ``(*batch, oscillators, oscillators)`` or sparse COO without a
-            batch, row i holding what pulls oscillator i; all to all when None.
+            batch, row i holding what pulls oscillator i; all to all when None. Whether it is
+            symmetric is looked at once: do not change it in place.
         noise_intensity: :math:`D` of independent phase noise, radians² per unit time.
 
     Raises:
@@ -48,8 +57,10 @@ class Kuramoto(PhaseSystem):
         require_frequency(self.natural_frequency)
         require_parameter(self.coupling_strength, "coupling_strength")
         require_noise(self.noise_intensity)
+        strength = in_dtype_of(self.natural_frequency, self.coupling_strength)
+        object.__setattr__(self, "coupling_strength", strength)
         if self.coupling is not None:
-            _require_square(self.coupling, self.natural_frequency.shape[-1])
+            require_square(self.coupling, self.natural_frequency.shape[-1])
 
     def drift(
         self, state: Float[Tensor, "*batch oscillators"], time: float
@@ -99,17 +110,42 @@ class Kuramoto(PhaseSystem):
         return (velocity - velocity.mean(-1, keepdim=True)).abs().amax(-1)
 
     def fastest_rate(self) -> float:
-        """Returns the rate at which disturbances of the synchronized state decay.
+        """Returns a rate at which disturbances of the synchronized state decay.
 
         Returns:
-            The rate.
+            The rate of the fastest population; 0 where that state repels.
         """
-        return _largest(self.coupling_strength) * self._largest_degree * self._slope()
+        attraction = wide(self.coupling_strength) * wide(self._slope())
+        if self.coupling is not None:
+            received = degree(self.coupling)
+            if self._is_symmetric:
+                # A lower bound of the largest eigenvalue of the coupling's Laplacian.
+                number = received.shape[-1]
+                received = received * number / max(number - 1, 1)
+            attraction = attraction[..., None] * received
+        return max(0.0, attraction.amax().item())
+
+    def fastest_motion(self) -> float:
+        """Returns the rate that an accurate step resolves; a frustrated pull turns as fast.
+
+        Returns:
+            The larger one of the pull's rate and of the spread of the natural frequencies.
+        """
+        pull = wide(self.coupling_strength).abs() * self._steepness()
+        if self.coupling is not None:
+            pull = pull[..., None] * degree(self.coupling.abs())
+        omega = wide(self.natural_frequency)
+        spread = (omega - omega.median(-1, keepdim=True).values).abs()
+        return max(pull.amax().item(), most_of(spread))
 
     def _frustration(self) -> float | Tensor:
         return 0.0
 
-    def _slope(self) -> float:
+    def _slope(self) -> float | Tensor:
+        return 1.0
+
+    def _steepness(self) -> float:
+        """What the slope of the pull is at most, whatever the lags."""
         return 1.0
 
     def _pull(
@@ -117,7 +153,7 @@ class Kuramoto(PhaseSystem):
     ) -> Float[Tensor, "*batch oscillators"]:
         angle = phase if harmonic == 1 else harmonic * phase
         cos, sin = angle.cos(), angle.sin()
-        field_cos, field_sin = _mixed(self.coupling, cos), _mixed(self.coupling, sin)
+        field_cos, field_sin = mixed(self.coupling, cos), mixed(self.coupling, sin)
         lag = per_batch(frustration)
         if isinstance(lag, Tensor):
             turn_cos, turn_sin = lag.cos(), lag.sin()
@@ -132,20 +168,17 @@ class Kuramoto(PhaseSystem):
 
     def _agreement(self, phase: Tensor, harmonic: int = 1) -> Tensor:
         cos, sin = (harmonic * phase).cos(), (harmonic * phase).sin()
-        return (cos * _mixed(self.coupling, cos) + sin * _mixed(self.coupling, sin)).sum(-1)
+        return (cos * mixed(self.coupling, cos) + sin * mixed(self.coupling, sin)).sum(-1)
 
-    @cached_property
+    @property
     def _is_gradient(self) -> bool:
         lag = self._frustration()
         straight = not (bool(lag.any()) if isinstance(lag, Tensor) else lag)
-        return straight and (self.coupling is None or _is_symmetric(self.coupling))
+        return straight and self._is_symmetric
 
     @cached_property
-    def _largest_degree(self) -> float:
-        if self.coupling is None:
-            return 1.0
-        ones = torch.ones_like(self.natural_frequency)
-        return _mixed(self.coupling, ones).amax().item()
+    def _is_symmetric(self) -> bool:
+        return self.coupling is None or is_symmetric(self.coupling)
 
     def _shape(self) -> tuple[int, ...]:
         shapes = [tuple(self.natural_frequency.shape)]
@@ -180,13 +213,14 @@ class SakaguchiKuramoto(Kuramoto):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_parameter(self.frustration, "frustration")
+        lag = in_dtype_of(self.natural_frequency, self.frustration)
+        object.__setattr__(self, "frustration", lag)
 
     def _frustration(self) -> float | Tensor:
         return self.frustration
 
-    def _slope(self) -> float:
-        lag = torch.as_tensor(self.frustration)
-        return max(0.0, lag.cos().amin().item())
+    def _slope(self) -> float | Tensor:
+        return wide(self.frustration).cos()
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,10 +300,13 @@ class Daido(Kuramoto):
         tilt = (self.natural_frequency * state).sum(-1)
         return -tilt - 0.5 * self.coupling_strength * agreement
 
-    def _slope(self) -> float:
+    def _slope(self) -> float | Tensor:
         lags = self.frustration or (0.0,) * len(self.harmonic_amplitude)
         terms = zip(self.harmonic_amplitude, lags, strict=True)
-        return max(0.0, sum(m * a * math.cos(lag) for m, (a, lag) in enumerate(terms, start=1)))
+        return sum(m * a * math.cos(lag) for m, (a, lag) in enumerate(terms, start=1))
+
+    def _steepness(self) -> float:
+        return sum(m * abs(a) for m, a in enumerate(self.harmonic_amplitude, start=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -345,54 +382,10 @@ class SecondHarmonicInjection(Kuramoto):
         """
         return super().fastest_rate() + 2 * self.injection_strength
 
+    def fastest_motion(self) -> float:
+        """Returns the rate that an accurate step resolves, the injected pull's included.
 
-def require_frequency(frequency: object) -> None:
-    """Refuses natural frequencies without an axis of oscillators, or not finite.
-
-    Args:
-        frequency: The natural frequencies.
-
-    Raises:
-        ValueError: If there is no oscillator or a value is not finite.
-    """
-    require_parameter(frequency, "natural_frequency")
-    if not isinstance(frequency, Tensor) or not frequency.dim() or not frequency.numel():
-        raise ValueError(
-            f"`natural_frequency` must be a tensor with one value per oscillator, at least one; "
-            f"got {frequency!r}. Draw them from a density of syncattn.simulation."
-        )
-
-
-def _mixed(coupling: Tensor | None, values: Tensor) -> Tensor:
-    """Returns what each oscillator receives; one number per population when all to all."""
-    if coupling is None:
-        return values.mean(-1, keepdim=True)
-    if coupling.is_sparse:
-        columns = values.reshape(-1, values.shape[-1]).mT
-        return torch.sparse.mm(coupling, columns).mT.reshape(values.shape)
-    if coupling.dim() == 2:
-        return values @ coupling.mT
-    return (coupling @ values[..., None]).squeeze(-1)
-
-
-def _require_square(coupling: Tensor, number: int) -> None:
-    values = coupling.coalesce().values() if coupling.is_sparse else coupling
-    require_parameter(values, "coupling")
-    square = coupling.dim() >= 2 and tuple(coupling.shape[-2:]) == (number, number)
-    if not square or (coupling.is_sparse and coupling.dim() != 2):
-        raise ValueError(
-            f"`coupling` must be square with one row per oscillator, {number}, and without a batch "
-            f"when sparse; got shape {tuple(coupling.shape)}. Row i holds what pulls oscillator i."
-        )
-
-
-def _is_symmetric(coupling: Tensor) -> bool:
-    if not coupling.is_sparse:
-        return torch.allclose(coupling, coupling.mT)
-    difference = (coupling - coupling.transpose(0, 1)).coalesce().values()
-    largest = coupling.coalesce().values().abs().amax() if coupling._nnz() else 0.0
-    return not bool((difference.abs() > 1e-8 * largest).any())
-
-
-def _largest(value: float | Tensor) -> float:
-    return max(0.0, value.amax().item() if isinstance(value, Tensor) else float(value))
+        Returns:
+            The rate.
+        """
+        return super().fastest_motion() + 2 * self.injection_strength

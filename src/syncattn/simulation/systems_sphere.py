@@ -9,7 +9,13 @@ import torch
 from syncattn import _validation as check
 from syncattn._typing import Float, Tensor
 from syncattn.simulation.systems import SphereSystem, per_batch, tangent
-from syncattn.simulation.systems_checks import require_noise, require_parameter
+from syncattn.simulation.systems_checks import (
+    in_dtype_of,
+    is_skew,
+    require_noise,
+    require_parameter,
+)
+from syncattn.simulation.systems_rates import most_of
 
 __all__ = ["DrivenLohe", "Lohe", "plane_rotation", "rotate"]
 
@@ -48,6 +54,8 @@ class Lohe(SphereSystem):
         require_rotation(self.natural_frequency, self.dim)
         require_parameter(self.coupling_strength, "coupling_strength")
         require_noise(self.noise_intensity)
+        strength = in_dtype_of(self.natural_frequency, self.coupling_strength)
+        object.__setattr__(self, "coupling_strength", strength)
 
     def drift(
         self, state: Float[Tensor, "*batch oscillators dim"], time: float
@@ -103,6 +111,19 @@ class Lohe(SphereSystem):
         strength = self.coupling_strength
         return max(0.0, strength.amax().item() if isinstance(strength, Tensor) else float(strength))
 
+    def fastest_motion(self) -> float:
+        """Returns the rate that an accurate step resolves; rotations are stepped through too.
+
+        Returns:
+            The larger one of the pull's rate and of the natural rotations' angular velocities.
+        """
+        K, omega = torch.as_tensor(self.coupling_strength), self.natural_frequency
+        if _is_matrix(omega, self.dim):
+            turning = torch.linalg.matrix_norm(omega, ord=2)
+        else:
+            turning = omega.abs().amax(-1)
+        return max(K.abs().amax().item(), most_of(turning))
+
     def _like(self) -> Tensor:
         return self.natural_frequency
 
@@ -125,7 +146,8 @@ class DrivenLohe(SphereSystem):
 
     Args:
         drive: :math:`h_i`, ``(*batch, oscillators, dim)``, as frequency.
-        natural_frequency: As in `Lohe`; none when None.
+        natural_frequency: As in `Lohe`, broadcastable to the drive's batch and oscillators; none
+            when None.
         noise_intensity: As in `Lohe`.
 
     Raises:
@@ -148,6 +170,9 @@ class DrivenLohe(SphereSystem):
         check.require_computed(self.drive.square().sum(-1), "drive")
         if self.natural_frequency is not None:
             require_rotation(self.natural_frequency, self.dim)
+            self._require_no_more_than_the_drive(self.natural_frequency)
+            frequency = in_dtype_of(self.drive, self.natural_frequency)
+            object.__setattr__(self, "natural_frequency", frequency)
         require_noise(self.noise_intensity)
 
     @property
@@ -237,6 +262,19 @@ class DrivenLohe(SphereSystem):
             return 0.0
         return torch.linalg.vector_norm(self.drive, dim=-1).amax().item()
 
+    def _require_no_more_than_the_drive(self, natural_frequency: Tensor) -> None:
+        drop = 2 if _is_matrix(natural_frequency, self.dim) else 1
+        own, whole = tuple(natural_frequency.shape[:-drop]), tuple(self.drive.shape[:-1])
+        try:
+            fits = tuple(torch.broadcast_shapes(own, whole)) == whole
+        except RuntimeError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"`natural_frequency` must broadcast to the batch and oscillators of `drive`, "
+                f"{whole}; got {own}. Expand `drive` to all populations."
+            )
+
     def _like(self) -> Tensor:
         return self.drive
 
@@ -312,13 +350,8 @@ def require_rotation(natural_frequency: Tensor, dim: int) -> None:
     """
     check.require_floating(natural_frequency, "natural_frequency")
     require_parameter(natural_frequency, "natural_frequency")
-    if natural_frequency.numel() == 0:
-        raise ValueError(
-            "`natural_frequency` must be of at least one oscillator; got shape "
-            f"{tuple(natural_frequency.shape)}. Pass zeros for oscillators that are all alike."
-        )
     if _is_matrix(natural_frequency, dim):
-        if not torch.allclose(natural_frequency, -natural_frequency.mT, atol=1e-6):
+        if not is_skew(natural_frequency):
             raise ValueError(
                 "`natural_frequency` must hold skew matrices, so that a rotation keeps the norm; "
                 "got one that differs from minus its transpose. Pass (A - A.mT) / 2."

@@ -11,6 +11,7 @@ from syncattn import _validation as check
 from syncattn._typing import Float, Tensor
 from syncattn.simulation.systems import PhaseSystem
 from syncattn.simulation.systems_checks import require_noise, require_parameter
+from syncattn.simulation.theory import largest_on_circle
 
 __all__ = ["DrivenPhases"]
 
@@ -147,13 +148,17 @@ class DrivenPhases(PhaseSystem):
         return torch.where(unstable, speed.clamp(min=1.0), speed).amax(-1)
 
     def fastest_rate(self) -> float:
-        """Returns the largest rate of settling.
+        r"""Returns the largest slope of a velocity anywhere on the circle.
+
+        .. math:: \max_\theta K_i \cos(\psi_i - \theta - \alpha) + 2 K_2 \cos 2(\psi_2 - \theta)
 
         Returns:
-            The rate.
+            The maximum over the oscillators.
         """
-        strongest = self.drive_strength.amax().item() if self.drive_strength.numel() else 0.0
-        return strongest + 2 * self.injection_strength
+        first = _vector(self.drive_strength, self.drive_phase - self.frustration)
+        twice = torch.tensor(2 * self.injection_phase, dtype=torch.float64)
+        second = _vector(2 * self.injection_strength, twice).to(first.device)
+        return largest_on_circle(first, second).amax().item()
 
     def attractor(self) -> Float[Tensor, "*batch oscillators"]:
         r"""Returns where the phases settle without injection: :math:`\psi - \alpha + \arcsin`.
@@ -175,3 +180,7 @@ class DrivenPhases(PhaseSystem):
             - self.frustration
             + offset.masked_fill(self.natural_frequency.abs() > self.drive_strength, math.nan)
         )
+
+
+def _vector(length: Tensor | float, angle: Tensor) -> Tensor:
+    return torch.stack((length * angle.cos(), length * angle.sin()), -1)

@@ -8,7 +8,7 @@ import torch
 
 from syncattn import _validation as check
 from syncattn._typing import Float, Tensor
-from syncattn.simulation.populations import FrequencyDensity, Gaussian, Lorentzian
+from syncattn.simulation.populations import FrequencyDensity, Gaussian, Lorentzian, Uniform
 from syncattn.simulation.systems_checks import require_noise
 
 __all__ = [
@@ -24,6 +24,9 @@ _NODES = 2000
 _NOISY_NODES = 500
 _BISECTIONS = 45
 _NOISY_BISECTIONS = 25
+_MOST_HARMONICS = 4000
+_POINTS = 100_001
+_ANGLES = 360
 
 
 def critical_coupling(
@@ -35,7 +38,8 @@ def critical_coupling(
               K_c = 2 \Big/ \int \frac{D\, g(\omega)}{D^2 + \omega^2}\, \mathrm{d}\omega
               \text{ with noise}
 
-    For a uniform density the transition is of first order: at this value R jumps to π/4.
+    For a uniform density the transition is of first order: at this value R jumps to π/4. The
+    integral is closed for the densities of `DENSITIES` and numerical for any other.
     # theory: KU-5, KU-20
 
     Args:
@@ -68,7 +72,9 @@ def critical_coupling(
         ratio = torch.tensor(D / (density.width * math.sqrt(2)), dtype=torch.float64)
         spread = density.width * math.sqrt(2 / math.pi)
         return 2 * spread / torch.special.erfcx(ratio).item()
-    return 2 * density.width / math.atan(density.width / D)
+    if isinstance(density, Uniform):
+        return 2 * density.width / math.atan(density.width / D)
+    return 2 / _resonant_share(density, D)
 
 
 def lorentzian_order_parameter(
@@ -106,7 +112,9 @@ def self_consistent_order_parameter(
 
     and with noise :math:`R = \mathrm{Re} \int g(\omega)\, z_1(\omega; K R)\, \mathrm{d}\omega`,
     :math:`z_1` being the mean of :math:`e^{\mathrm i\theta}` over the stationary density of one
-    oscillator, a continued fraction.  # theory: KU-6, KU-20
+    oscillator, a continued fraction. It needs some :math:`12 \sqrt{K/D}` terms; where that is more
+    than 4000, above a :math:`K/D` of about 110 000, the form without noise is used.
+    # theory: KU-6, KU-20
 
     Args:
         coupling_strength: :math:`K \ge 0`.
@@ -123,9 +131,14 @@ def self_consistent_order_parameter(
     K = coupling_strength.double()[:, None]
     K_c = critical_coupling(density, noise_intensity=D)
     low, high = torch.zeros_like(K), torch.ones_like(K)
-    for _ in range(_NOISY_BISECTIONS if D else _BISECTIONS):
+    loud = K <= D * (_MOST_HARMONICS / 12) ** 2
+    noisy = D > 0 and bool(loud.any())
+    for _ in range(_NOISY_BISECTIONS if noisy else _BISECTIONS):
         R = 0.5 * (low + high)
-        gain = _noisy_gain(K * R, density, D) / R if D else _gain(K, R, density)
+        gain = _gain(K, R, density)
+        if noisy:
+            heard = torch.where(loud, K * R, 0.0)
+            gain = torch.where(loud, _noisy_gain(heard, density, D) / R, gain)
         low, high = torch.where(gain > 1, R, low), torch.where(gain > 1, high, R)
     R = torch.where(K >= K_c, 0.5 * (low + high), 0.0)
     return R.squeeze(-1).to(coupling_strength.dtype)
@@ -199,6 +212,54 @@ def astroid_is_bistable(
     along = (drive_strength * phase_difference.cos()).abs() ** (2 / 3)
     across = (drive_strength * phase_difference.sin()).abs() ** (2 / 3)
     return along + across < (2 * injection_strength) ** (2 / 3)
+
+
+def largest_on_circle(
+    first: Float[Tensor, "*#batch 2"], second: Float[Tensor, "*#batch 2"]
+) -> Float[Tensor, "*batch"]:
+    r"""Returns the maximum over :math:`\theta` of two harmonics.
+
+    .. math:: \max_\theta\; a \cdot (\cos\theta, \sin\theta) + b \cdot (\cos 2\theta, \sin 2\theta)
+
+    Args:
+        first: :math:`a`.
+        second: :math:`b`.
+
+    Returns:
+        The maximum, in float64.
+    """
+    a, b = torch.broadcast_tensors(first.double(), second.double())
+    best = torch.full_like(a[..., 0], -math.inf)
+    angle = torch.zeros_like(best)
+    for step in range(_ANGLES):
+        theta = 2 * math.pi * step / _ANGLES
+        value = a[..., 0] * math.cos(theta) + a[..., 1] * math.sin(theta)
+        value = value + b[..., 0] * math.cos(2 * theta) + b[..., 1] * math.sin(2 * theta)
+        angle = torch.where(value > best, theta, angle)
+        best = torch.maximum(best, value)
+    for _ in range(3):
+        once = torch.stack((angle.cos(), angle.sin()), -1)
+        twice = torch.stack(((2 * angle).cos(), (2 * angle).sin()), -1)
+        best = torch.maximum(best, (a * once + b * twice).sum(-1))
+        slope = (a * _quarter(once) + 2 * b * _quarter(twice)).sum(-1)
+        bend = -(a * once + 4 * b * twice).sum(-1)
+        angle = torch.where(bend < 0, angle - slope / bend, angle)
+    return best
+
+
+def _quarter(x: Tensor) -> Tensor:
+    """The vectors a quarter turn ahead."""
+    return torch.stack((-x[..., 1], x[..., 0]), -1)
+
+
+def _resonant_share(density: FrequencyDensity, D: float) -> float:
+    """The integral of KU-20, by the trapezoid rule in the logarithm of the frequency."""
+    widths = (D, density.width, 1 / density.peak)
+    low, high = math.log(min(widths)) - 35, math.log(max(widths)) + 20
+    omega = torch.linspace(low, high, _POINTS, dtype=torch.float64).exp()
+    resonance = D * omega / (D**2 + omega.square())
+    half = (density.density(density.center + omega) * resonance).sum().item()
+    return 2 * half * (high - low) / (_POINTS - 1)
 
 
 def _gain(K: Tensor, R: Tensor, density: FrequencyDensity) -> Tensor:

@@ -8,6 +8,9 @@ import torch
 
 from syncattn import _validation as check
 from syncattn._typing import Float, Tensor
+from syncattn.functional.oscillator_settling import Settle, settle
+from syncattn.simulation.systems import unit_vectors
+from syncattn.simulation.systems_checks import is_skew
 
 __all__ = [
     "driven_flow",
@@ -17,7 +20,7 @@ __all__ = [
     "von_mises_fisher_mean",
 ]
 
-_GRID = 200
+_POINTS_PER_DECADE = 50
 
 
 def driven_flow(
@@ -28,7 +31,9 @@ def driven_flow(
     .. math:: x(t) = \frac{2q\,(x_0 - c\,e) + \big((1+c) - (1-c)\,q^2\big)\, e}{(1+c) + (1-c)\,q^2},
               \qquad q = e^{-|h| t}
 
-    with :math:`e = h/|h|` and :math:`c = x_0 \cdot e`.  # theory: KU-17
+    with :math:`e = h/|h|` and :math:`c = x_0 \cdot e`. Near the antipode both sums cancel, so it is
+    computed in float64 as the translation of the sphere OA-7; the antipode itself stays.
+    # theory: KU-17
 
     Args:
         state: Unit vectors :math:`x_0`.
@@ -40,14 +45,10 @@ def driven_flow(
     """
     check.require_number(time, "time", minimum=0.0)
     check.require_fitting({"state": state, "drive": drive})
-    time = float(time)
-    strength = torch.linalg.vector_norm(drive, dim=-1, keepdim=True)
-    e = drive / torch.where(strength > 0, strength, 1.0)
-    c = (state * e).sum(-1, keepdim=True)
-    q = (-strength * time).exp()
-    moved = 2 * q * (state - c * e) + ((1 + c) - (1 - c) * q.square()) * e
-    scale = (1 + c) + (1 - c) * q.square()
-    return torch.where(strength > 0, moved / torch.where(scale > 0, scale, 1.0), state)
+    start, h = torch.broadcast_tensors(unit_vectors(state.double()), drive.double())
+    moved = unit_vectors(settle(h, Settle(float(time)), start))
+    still = (drive == 0).all(-1, keepdim=True)
+    return torch.where(still, state, moved.to(torch.promote_types(state.dtype, drive.dtype)))
 
 
 def half_angle(
@@ -70,7 +71,9 @@ def half_angle(
     check.require_fitting({"angle": angle, "strength": strength})
     check.require_number(time, "time")
     time = float(time)
-    return 2 * torch.atan2((angle / 2).sin() * (-strength * time).exp(), (angle / 2).cos())
+    # The nearest number to π may lie above it, where the cosine of its half is negative.
+    cosine = (angle / 2).cos().clamp(min=0)
+    return 2 * torch.atan2((angle / 2).sin() * (-strength * time).exp(), cosine)
 
 
 def lohe_equilibrium(
@@ -108,7 +111,7 @@ def lohe_equilibrium(
             f"{tuple(drive.shape)} in {drive.dtype}. Convert one of them."
         )
     check.require_fitting({"drive": drive, "natural_frequency": natural_frequency[..., 0]})
-    if not torch.allclose(natural_frequency, -natural_frequency.mT, atol=1e-6):
+    if not is_skew(natural_frequency):
         raise ValueError(
             "`natural_frequency` must hold skew matrices; got one that differs from minus its "
             "transpose. Pass (A - A.mT) / 2."
@@ -183,23 +186,29 @@ def odd_dimension_order_parameter(
             f"`natural_frequency` must have odd dimension, where every oscillator is held; got "
             f"{dim}. Simulate instead."
         )
-    direction = torch.zeros(len(natural_frequency), dim, dtype=natural_frequency.dtype)
+    direction = natural_frequency.new_zeros(len(natural_frequency), dim)
     direction[:, 0] = 1.0
     _, power, squared, _ = _planes(direction, natural_frequency)
     # With s = K R the condition reads R = <λ(s)> / s, so the curve is known by its parameter s.
     if not coupling_strength.numel():
         return coupling_strength
-    largest = coupling_strength.amax().item()
-    s = largest * torch.logspace(-4, 0, _GRID, dtype=power.dtype)
-    multiplier = _multiplier(
-        s.square()[:, None, None] * power, squared.expand(_GRID, *squared.shape)
-    )
-    R = multiplier.nanmean(-1) / s
-    K = s / R
+    power, slow = power.double(), squared.double().sqrt()
+    s = _drives(coupling_strength)[:, None, None]
+    R = _multiplier(power.expand(len(s), *power.shape), (slow / s).square()).nanmean(-1)
+    K = s.flatten() / R
     target = coupling_strength.to(K.dtype).clamp(K[0].item(), K[-1].item())
-    right = torch.searchsorted(K, target).clamp(1, _GRID - 1)
+    right = torch.searchsorted(K, target).clamp(1, len(K) - 1)
     share = (target - K[right - 1]) / (K[right] - K[right - 1])
     return torch.lerp(R[right - 1], R[right], share).to(coupling_strength.dtype)
+
+
+def _drives(coupling_strength: Tensor) -> Tensor:
+    """Returns drives K R for all couplings, which lie where they lie whatever the others are."""
+    # The smallest order parameter, about sqrt(2 / (π dim)) at K = 0, is far above a hundredth.
+    low = math.floor((math.log10(coupling_strength.amin().item()) - 2) * _POINTS_PER_DECADE)
+    high = math.ceil(math.log10(coupling_strength.amax().item()) * _POINTS_PER_DECADE)
+    exponent = torch.arange(low, high + 1, dtype=torch.float64, device=coupling_strength.device)
+    return 10.0 ** (exponent / _POINTS_PER_DECADE)
 
 
 def _require_matrices(natural_frequency: Tensor, *, batch: bool = False) -> None:
@@ -227,7 +236,9 @@ def _planes(
     squared = omega.square()
     # Rounding leaves a zero mode at about epsilon times the matrix.
     largest = squared.amax(-1, keepdim=True)
-    squared = torch.where(squared > 1e-24 * largest, squared, 0.0)
+    rounding = (8 * torch.finfo(squared.dtype).eps) ** 2
+    turning = squared > rounding * largest
+    omega, squared = torch.where(turning, omega, 0.0), torch.where(turning, squared, 0.0)
     return amplitude, amplitude.abs().square(), squared, (omega, vectors)
 
 

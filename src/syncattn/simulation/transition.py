@@ -92,7 +92,7 @@ def synchronization_transition(
         state,
         duration=duration,
         step=step,
-        save_every=max(1, int(duration / step / 200)),
+        save_every=max(1, int(min(duration / step, 1e12) / 200)),
         keep_trajectory=False,
         observe=observe,
         generator=generator,
