@@ -158,3 +158,11 @@ def test_order_by_head_is_that_of_its_own_coordinates():
 def test_heads_must_divide_the_coordinates():
     with pytest.raises(ValueError, match="num_heads"):
         order_by_head([torch.zeros(1, 3, 10)], 4)
+
+
+def test_parts_of_a_trained_layer_keep_no_graph():
+    layer = FrustratedSynchronization(8, 2)
+    phase = torch.randn(1, 5, 8, requires_grad=True)
+    parts = frustration_parts(layer, phase)
+    assert not parts.static_angle.requires_grad
+    assert not parts.transition_angle.requires_grad

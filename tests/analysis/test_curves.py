@@ -25,6 +25,14 @@ def test_one_seed_has_no_deviation_and_a_bad_value_stops_it():
     assert found.tokens.tolist() == [10]
 
 
+def test_a_point_told_twice_counts_once_by_its_last_word():
+    found = summarize_curve(
+        "a", [*points(0, [3, 2]), *points(0, [3, 1]), *points(1, [5, 4])], "valid"
+    )
+    assert found.mean.tolist() == [4, 2.5]
+    assert found.seeds[0].values.tolist() == [3, 1]
+
+
 def test_nothing_finite_is_refused_and_left_out():
     nothing = points(0, [None])
     with pytest.raises(ValueError, match="none such for 'b'"):

@@ -1,5 +1,6 @@
 import json
 import re
+import socket
 import urllib.error
 import urllib.request
 from importlib import resources
@@ -112,6 +113,17 @@ def test_other_sites_are_turned_away(address):
     assert ask(f"{address}/", host="evil.example")[0] == 400
     assert ask(f"{address}/api/look", b"{}", **{"content-type": "text/plain"})[0] == 415
     assert "access-control-allow-origin" not in ask(f"{address}/api/run")[1]
+
+
+def test_a_browser_that_goes_away_leaves_no_traceback(address, capfd):
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(
+            f"POST /api/look HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: 1000\r\n\r\n{{".encode()
+        )
+    assert ask(f"{address}/api/run")[0] == 200
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize("path", ["/../cli.py", "/%2e%2e/cli.py", "/explorer_page", "/docs"])

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from syncattn.analysis.distributions import describe
-from syncattn.analysis.heads import MEASURES, measure_heads
+from syncattn.analysis.heads import MEASURES, locked_share, measure_heads
 from syncattn.nn import Synchrony
 
 
@@ -53,3 +53,10 @@ def test_rows_that_see_nothing_are_passed_over(strict):
     found = measure_heads(Synchrony(weights[None].double()), visible=visible)
     expected = sum(range(1, 5 + strict)) / (4 + strict)
     assert found["effective_neighbours"].item() == pytest.approx(expected)
+
+
+def test_a_share_of_locked_pairs_leaves_out_each_token_with_itself():
+    one = picture()
+    assert locked_share(one.locked, causal(5)) == pytest.approx(0.55)
+    assert locked_share(one.locked[:, -1:], causal(5)[-1:]) == pytest.approx(0.5)
+    assert locked_share(one.locked, torch.eye(5, dtype=torch.bool)) is None

@@ -86,9 +86,9 @@ def test_the_title_tells_coherence_and_locking() -> None:
 
 def test_the_locked_fraction_counts_visible_pairs() -> None:
     layer = made(1, 3)
-    layer.locked = np.array([[[True, True, True], [False, True, True], [False, False, True]]])
+    layer.locked = np.array([[[True, True, True], [False, True, True], [True, False, True]]])
     layer.locked_fraction = None
-    assert "locked 50 %" in titles(draw([layer], "abc"))[0]
+    assert "locked 33 %" in titles(draw([layer], "abc"))[0]
 
 
 def test_softmax_has_no_oscillators() -> None:

@@ -34,6 +34,7 @@ def test_coupling_curves_are_readable(heads, options):
     assert faults(figure) == []
     assert len(figure.axes) == heads
     written = " ".join(texts(figure))
+    assert f"head {heads}" in texts(figure) and "head 0" not in texts(figure)
     for s in range(options.get("num_delays", 2)):
         assert f"delay {s}: α" in written
 
@@ -63,6 +64,7 @@ def test_frustration_is_readable(heads):
     figure = frustration_histograms(parts)
     assert faults(figure) == []
     assert "α +1.00, R 1.00" in " ".join(texts(figure))
+    assert f"head {heads}" in texts(figure) and "head 0" not in texts(figure)
     assert len(figure.axes) == heads
 
 

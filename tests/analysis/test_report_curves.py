@@ -20,6 +20,13 @@ def test_seeds_make_a_band_and_the_numbers_stand_in_a_table():
     assert "standard deviation" in found.caption
 
 
+def test_every_seed_that_diverged_is_counted():
+    curves = {"mine": [{"tokens": 10 * n, "bits": 3.0 if n == 1 or s == 2 else None, "seed": s}
+                       for n in (1, 2) for s in (0, 1, 2)]}  # fmt: skip
+    found = learning_chart(curves, "bits")
+    assert found.legend[0][0].endswith(", 2 seeds diverged")
+
+
 def test_one_seed_is_said_and_nothing_is_no_chart():
     assert "One seed each" in learning_chart({"mine": CURVES["mine"]}, "bits").caption
     assert learning_chart({"empty": []}, "bits") is None

@@ -59,6 +59,25 @@ def test_a_head_that_never_settles_has_notes_and_no_picture():
     assert panels.panels[0].notes[-1] == "no oscillator settles"
 
 
+@pytest.mark.parametrize(
+    ("settling", "told"),
+    [([1.0, 2.0, 3.0, 4.0, 5.0, math.inf], "half have settled at 3"),
+     ([1.0, 2.0, math.inf, math.inf, math.inf, math.inf], "only 2 of 6 settle")],
+)  # fmt: skip
+def test_half_have_settled_counts_those_that_never_do(settling, told):
+    seen = observe(model("oscillator"), TEXT)
+    first = seen.settling[0]
+    times = torch.full_like(first.settling_time, torch.inf)
+    times[:, : len(settling)] = torch.tensor(settling, dtype=times.dtype)
+    coupled = torch.zeros_like(first.coupled)
+    coupled[:, : len(settling)] = True
+    changed = first._replace(settling_time=times, coupled=coupled)
+    (panels,) = model_panels(
+        Model("oscillator", "", replace(seen, settling=[changed, *seen.settling[1:]]))
+    )
+    assert panels.panels[0].notes[-1] == told
+
+
 def test_the_table_has_a_row_per_layer(shown):
     table = measure_table(shown)
     assert [row[0] for row in table.lines] == ["layer 1", "layer 2"]

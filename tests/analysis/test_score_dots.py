@@ -1,5 +1,6 @@
 import pytest
 
+from syncattn.analysis.plots import save_figure
 from syncattn.analysis.score_dots import score_dots
 from tests.analysis.canvas import faults, texts
 
@@ -43,3 +44,10 @@ def test_every_dot_lies_at_its_score():
 def test_nothing_to_draw_is_refused(wrong):
     with pytest.raises(ValueError, match="`panels` must hold a table with a score"):
         score_dots(wrong, title="t")
+
+
+def test_names_are_no_mathematics(tmp_path):
+    odd = r"my$\q$arm"
+    figure = score_dots({odd: {odd: [1.0, 2.0]}}, title=odd)
+    save_figure(figure, tmp_path / "dots")
+    assert texts(figure).count(odd) >= 3

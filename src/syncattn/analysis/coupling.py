@@ -143,13 +143,13 @@ def coupling_functions(
     )
 
 
-@torch.no_grad()
 def _require_phases(phase: Tensor, name: str, num_heads: int) -> None:
     check.require_tensor(phase, name, "batch length width")
     check.require_values(phase, name)
     check.require_divisible(phase.shape[-1], f"{name}.shape[-1]", num_heads, "num_heads")
 
 
+@torch.no_grad()
 def frustration_parts(
     layer: FrustratedSynchronization,
     phase: Float[Tensor, "batch length width"],

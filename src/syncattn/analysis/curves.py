@@ -83,10 +83,12 @@ def summarize_curves(
 
 
 def _curve(points: Sequence[Mapping[str, Any]], value: str) -> Curve:
-    pairs = sorted(
-        (float(point["tokens"]), math.nan if point[value] is None else float(point[value]))
+    # A run that was resumed may tell a point again: the last word counts.
+    told = {
+        float(point["tokens"]): math.nan if point[value] is None else float(point[value])
         for point in points
-    )
-    tokens, values = np.array([x for x, _ in pairs]), np.array([y for _, y in pairs])
+    }
+    tokens = np.array(sorted(told))
+    values = np.array([told[x] for x in tokens.tolist()])
     finite = np.isfinite(values)
     return Curve(tokens[finite], values[finite], not bool(finite.all()))

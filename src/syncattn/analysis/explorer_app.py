@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -63,7 +63,10 @@ def make_app(explorer: Explorer, *, title: str, text: str, model: str | None = N
         if kind != "application/json":
             # A page of another site can send no other type without asking first.
             return _refused(415, "The request must be JSON; got another type. Use the page.")
-        body = await _body(request)
+        try:
+            body = await _body(request)
+        except ClientDisconnect:
+            return _refused(400, "The request must be whole; got its beginning. Send it again.")
         if body is None:
             return _refused(
                 413, f"The request must have at most {MOST_BYTES:,} bytes; got more. Cut the text."

@@ -14,7 +14,7 @@ from syncattn.analysis.distributions import (
 from syncattn.analysis.synchrony import connected_components
 from syncattn.nn import Synchrony
 
-__all__ = ["MEASURES", "measure_heads"]
+__all__ = ["MEASURES", "locked_share", "measure_heads"]
 
 MEASURES = {
     "order_parameter": "order parameter R",
@@ -48,7 +48,7 @@ def measure_heads(
     if picture.order_parameter is not None:
         found["order_parameter"] = picture.order_parameter.double()[:, sees].nanmean(-1)
     if picture.locked is not None:
-        pairs = visible & ~torch.eye(visible.shape[-1], dtype=torch.bool)[-visible.shape[0] :]
+        pairs = _of_two(visible)
         locked = picture.locked & pairs
         found["locked_fraction"] = locked.sum((-2, -1)).double() / pairs.sum()
         if visible.shape[0] == visible.shape[1]:
@@ -58,3 +58,25 @@ def measure_heads(
     found["effective_rank"] = effective_rank(weights)
     found["largest_weight"] = largest_weight(weights)[:, sees].mean(-1)
     return {name: found[name] for name in MEASURES if name in found}
+
+
+def locked_share(
+    locked: Bool[Tensor, "*batch queries keys"], visible: Bool[Tensor, "*#batch queries keys"]
+) -> float | None:
+    """Returns the share of visible pairs of two different tokens that lock.
+
+    Args:
+        locked: True where a pair locks.
+        visible: True where a query may see a key; queries are the last tokens.
+
+    Returns:
+        Between 0 and 1; None where there is no such pair.
+    """
+    pairs = _of_two(visible).expand_as(locked)
+    return float(locked[pairs].double().mean()) if bool(pairs.any()) else None
+
+
+def _of_two(visible: Bool[Tensor, "*batch queries keys"]) -> Bool[Tensor, "*batch queries keys"]:
+    """Returns what is visible of another token than the query itself."""
+    queries, keys = visible.shape[-2:]
+    return visible & ~torch.eye(keys, dtype=torch.bool, device=visible.device)[-queries:]

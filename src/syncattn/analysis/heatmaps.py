@@ -41,7 +41,7 @@ class LayerPattern(Protocol):
         order_parameter: ``(heads, queries)`` in [0, 1], NaN where undefined; None without
             oscillators.
         locked: ``(heads, queries, keys)`` boolean; None where locking has no meaning.
-        locked_fraction: ``(heads,)`` in [0, 1]; taken from `locked` when None.
+        locked_fraction: ``(heads,)`` in [0, 1], of pairs of two tokens; from `locked` when None.
     """
 
     @property
@@ -87,19 +87,19 @@ def _optional(pattern: LayerPattern, name: str, shape: tuple[int, ...]) -> np.nd
     return array
 
 
-def _read_layer(pattern: LayerPattern, visible: np.ndarray | None, tokens: int) -> _Layer:
+def _read_layer(pattern: LayerPattern, visible: np.ndarray, tokens: int) -> _Layer:
     weights = style.to_numpy(pattern.weights)
     if weights.ndim != 3 or weights.shape[2] != tokens or weights.shape[1] > tokens:
         wanted = f"have the shape (heads, queries, keys) with one key per token, {tokens}"
         raise _wrong("weights", wanted, weights.shape, "Index one sequence of the batch first.")
     heads, queries, keys = weights.shape
-    if visible is not None and weights[:, ~visible[-queries:]].any():
+    if weights[:, ~visible[-queries:]].any():
         remedy = "Pass `visible`, or `is_causal=False` for a model that sees both ways."
         raise _wrong("weights", "be 0 at hidden keys", "a positive weight there", remedy)
     locked = _optional(pattern, "locked", (heads, queries, keys))
     fraction = _optional(pattern, "locked_fraction", (heads,))
     if fraction is None and locked is not None:
-        counted = np.ones((queries, keys), bool) if visible is None else visible[-queries:]
+        counted = visible[-queries:] & ~np.eye(keys, dtype=bool)[-queries:]
         fraction = locked[:, counted].mean(axis=1) if counted.any() else np.full(heads, np.nan)
     order = _optional(pattern, "order_parameter", (heads, queries))
     return _Layer(weights, order, locked, fraction)

@@ -66,7 +66,7 @@ def coupling_curves(functions: CouplingFunctions, *, title: str = "Coupling func
         _turn_axis(axes)
         if head % 4 == 0:
             axes.set_ylabel("pull in radians", fontsize=style.SMALL_FONT)
-        axes.set_title(f"head {head}", fontsize=style.LABEL_FONT, loc="left", pad=3)
+        axes.set_title(f"head {head + 1}", fontsize=style.LABEL_FONT, loc="left", pad=3)
         axes.set_xlabel("\n".join(notes), fontsize=style.CELL_FONT + 0.5, linespacing=1.3)
     return figure
 
@@ -103,7 +103,7 @@ def frustration_histograms(
         _turn_axis(axes)
         if head % 4 == 0:
             axes.set_ylabel("share", fontsize=style.SMALL_FONT)
-        axes.set_title(f"head {head}", fontsize=style.LABEL_FONT, loc="left", pad=3)
+        axes.set_title(f"head {head + 1}", fontsize=style.LABEL_FONT, loc="left", pad=3)
         axes.set_xlabel(
             f"α {static:+.2f}, R {float(spread[head]):.2f}\n"
             f"δ {float(parts.transition_angle[head]):+.2f}, "

@@ -142,7 +142,9 @@ def _end(summary: CurveSummary) -> str:
     if not summary.tokens.size:
         return "seeds share no point"
     spread = "" if summary.deviation is None else f" ± {summary.deviation[-1]:.3f}"
-    stopped = ", one seed diverged" if any(seed.stopped for seed in summary.seeds) else ""
+    count = sum(seed.stopped for seed in summary.seeds)
+    number = "one seed" if count == 1 else f"{count} seeds"
+    stopped = f", {number} diverged" if count else ""
     return f"{summary.mean[-1]:.3f}{spread}{stopped}"
 
 

@@ -342,8 +342,9 @@ def _drive(seen: Observation) -> Panels | None:
 
 def _drive_of(layer: SettlingDiagnostics, head: int) -> _Drawing:
     settled = layer.settling_time[head].double()
-    known = settled[torch.isfinite(settled)].sort().values
-    count = int(layer.coupled[head].sum())
+    free = layer.coupled[head]
+    known = settled[torch.isfinite(settled) & free].sort().values
+    count = int(free.sum())
     low, middle, high = layer.drive[head].double().quantile(_DECILES).tolist()
     notes = [
         f"drive {middle:.3g} ({low:.3g} to {high:.3g})",
@@ -355,6 +356,12 @@ def _drive_of(layer: SettlingDiagnostics, head: int) -> _Drawing:
     last = 1.05 * float(known.quantile(0.95)) or 1.0
     times = torch.linspace(0, last, 80, dtype=torch.float64)
     share = (known[None] <= times[:, None]).double().sum(1) / max(count, 1)
-    notes.append(f"half have settled at {float(known.median()):.3g}")
+    # Those that never settle are among the half that have not.
+    half = (count + 1) // 2
+    notes.append(
+        f"half have settled at {float(known[half - 1]):.3g}"
+        if len(known) >= half
+        else f"only {len(known)} of {count} settle"
+    )
     frame = Frame("time", "share settled", (0.0, last), (0.0, 1.0), None, (), _SMALL)
     return _Drawing([Line(times.tolist(), share.tolist(), 1, solid=True)], frame, notes)

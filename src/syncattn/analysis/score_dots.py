@@ -41,8 +41,9 @@ def score_dots(panels: Mapping[str, Mapping[str, Sequence[float]]], *, title: st
     width = columns * (_PANEL + _LABELS) + 0.4
     figure = style.empty_figure(width, sum(heights) + len(bands) * (_TOP + _BOTTOM) + 0.4)
     figure.text(
-        0.02, 1 - 0.2 / figure.get_figheight(), title, fontsize=style.TITLE_FONT, va="center"
-    )
+        0.02, 1 - 0.2 / figure.get_figheight(), title, fontsize=style.TITLE_FONT, va="center",
+        parse_math=False,
+    )  # fmt: skip
     top = 0.4
     for band, height in zip(bands, heights, strict=True):
         top += _TOP
@@ -73,7 +74,8 @@ def _panel(
         if values.size:
             axes.plot([values.mean()] * 2, [y - 0.35, y + 0.35], color=own, linewidth=1.2)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_yticks(range(len(rows)), list(rows), fontsize=style.SMALL_FONT)
+    axes.set_yticks(range(len(rows)), list(rows), fontsize=style.SMALL_FONT, parse_math=False)
     axes.tick_params(labelsize=style.SMALL_FONT)
-    axes.set_title("\n".join(style.caption_lines(name, _PANEL)), fontsize=style.SMALL_FONT)
+    told = "\n".join(style.caption_lines(name, _PANEL))
+    axes.set_title(told, fontsize=style.SMALL_FONT, parse_math=False)
     axes.grid(axis="x", linewidth=0.3)
