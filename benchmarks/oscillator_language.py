@@ -48,8 +48,8 @@ def options_of(arm: str) -> dict[str, Any]:
     name, _, dim = arm.rpartition("-")
     if name not in LADDER or not dim.isdigit():
         raise argparse.ArgumentTypeError(
-            f"arms must be softmax, or one of {', '.join(LADDER)} with a dimension, as rotary-8; "
-            f"got {arm}"
+            f"arms must be softmax, or one of {', '.join(LADDER)} with a dimension, as "
+            f"{next(iter(LADDER))}-8; got {arm}"
         )
     options = {"oscillator_dim": int(dim), **LADDER[name]}
     return {"mechanism": "oscillator", "attention_options": options}

@@ -17,6 +17,8 @@ from syncattn.benchmarks.arms import Arm, count_parameters, matched_config
 from syncattn.models import SyncAttnConfig
 
 Record = dict[str, Any]
+_FREE = frozenset({"arms", "seeds", "workers", "threads", "records"})
+"""Options that may differ between the records of a file."""
 
 
 def add_runs(parser: argparse.ArgumentParser, *, seeds: int) -> None:
@@ -36,19 +38,45 @@ def written(options: argparse.Namespace) -> list[Record]:
 def finish(
     train: Callable[[str, int, argparse.Namespace], Record], options: argparse.Namespace
 ) -> list[Record]:
-    """Returns the record of every arm and seed, those of earlier calls first."""
+    """Returns the record of every arm and seed, those of earlier calls first.
+
+    Raises:
+        SystemExit: If the file holds records of other options, which no table may mix with these.
+    """
     done = written(options)
+    recipe = _recipe(options)
+    for record in done:
+        _require_same(record, recipe, options.records)
     known = {(r["arm"], r["seed"]) for r in done}
     wanted = [(a, s) for s in range(options.seeds) for a in options.arms if (a, s) not in known]
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
         for job in [pool.submit(train, arm, seed, options) for arm, seed in wanted]:
-            record = job.result()
+            record = job.result() | {"options": recipe}
             done.append(record)
             print(json.dumps(record), flush=True)
             if options.records is not None:
                 with options.records.open("a") as file:
                     file.write(json.dumps(record) + "\n")
     return done
+
+
+def _recipe(options: argparse.Namespace) -> Record:
+    """Returns what changes a record; folders differ between machines."""
+    told = {k: v for k, v in vars(options).items() if k not in _FREE}
+    return json.loads(json.dumps(told, default=lambda path: path.name))
+
+
+def _require_same(record: Record, recipe: Record, path: Path) -> None:
+    # Records of before 23 November 2026 tell only some of their options, beside their results.
+    told = record.get("options", record)
+    shared = [name for name in recipe if name in told or "options" in record]
+    other = [name for name in shared if told.get(name) != recipe[name]]
+    if other:
+        raise SystemExit(
+            f"`--records` must hold records of the same options; {path} has "
+            + ", ".join(f"{name} = {told.get(name)} in place of {recipe[name]}" for name in other)
+            + f" for {record['arm']}. Give another file, or the options that it was made with."
+        )
 
 
 def as_large_as_softmax(arm: Arm, context: int, **shape: Any) -> SyncAttnConfig:

@@ -1,9 +1,13 @@
 import dataclasses
+import math
 
 import pytest
 
+from syncattn._validation import OverflowedError
+from syncattn.benchmarks import cells
 from syncattn.benchmarks.arms import ARMS, Arm
 from syncattn.benchmarks.cells import Trial, load_plugins, matched_gap, run_cell
+from syncattn.benchmarks.fitting import Fit
 from syncattn.benchmarks.tasks import task_named
 from syncattn.nn import SoftmaxAttention
 from tests.benchmarks.benchmark_small import cell, problem, recipe
@@ -71,6 +75,49 @@ def test_a_training_that_diverges_is_a_record_or_a_trial_without_a_score(monkeyp
         )
     )
     assert trial.valid_score is None
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf])
+def test_a_validation_score_that_is_not_finite_is_none(monkeypatch, score):
+    monkeypatch.setattr(cells, "fit", lambda *_, **__: Fit(valid_score=score))
+    assert run_cell(cell(is_trial=True)).valid_score is None
+
+
+@pytest.mark.parametrize("overflow", [False, True])
+def test_a_test_that_diverges_without_coupling_leaves_the_run_itself(monkeypatch, overflow):
+    task, tested = problem("copy"), []
+    score = type(task).score
+
+    def diverge(self, network, split, *, batch_size):
+        found = score(self, network, split, batch_size=batch_size)
+        tested.append(split)
+        if tested.count("test") < 2:
+            return found
+        if overflow:
+            raise OverflowedError("`x` must be small enough; got values that overflow. Scale.")
+        monkeypatch.setattr(type(found), "value", lambda *_: math.nan)
+        return found
+
+    monkeypatch.setattr(type(task), "score", diverge)
+    whole, off = run_cell(cell(arm="kuramoto", also_without_coupling=True))
+    assert (whole.status, off.status) == ("ok", "failed")
+    assert (off.control, off.steps) == ("coupling-off-at-test", 3)
+    assert "must stay finite" in off.failure
+
+
+def test_plugins_of_one_name_in_two_folders_are_both_loaded(tmp_path, monkeypatch):
+    loaded = []
+    monkeypatch.setattr("syncattn.benchmarks.arms.LOADED", loaded, raising=False)
+    paths = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "arms.py"
+        path.write_text(f"from syncattn.benchmarks import arms\narms.LOADED.append({folder!r})\n")
+        paths.append(str(path))
+    for _ in range(2):
+        load_plugins(tuple(paths))
+    load_plugins((str(tmp_path / "a" / ".." / "b" / "arms.py"),))
+    assert loaded == ["a", "b"]
 
 
 def test_changed_data_is_refused():

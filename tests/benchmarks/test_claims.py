@@ -6,20 +6,27 @@ from syncattn.benchmarks.claims import (
     CLAIMS,
     Claim,
     Measured,
+    Unchecked,
+    above,
+    below,
+    concluded,
     judge,
     known_claims,
     register_claim,
+    rows_of,
+    told,
 )
+from syncattn.benchmarks.scores import Interval, paired_interval, score_tables
 from tests.benchmarks.benchmark_small import record
 
 ROOT = Path(__file__).parents[2]
 known_claims()
 
 
-def laptop(task, arm, values, **changes):
+def laptop(task, arm, values, *, scale="laptop", **changes):
     return [
         record(task=task, arm=arm, seed=i, test_score=score,
-               recipe={"steps": 9, "scale": "laptop"}, **changes)
+               recipe={"steps": 9, "scale": scale}, **changes)
         for i, score in enumerate(values)
     ]  # fmt: skip
 
@@ -58,62 +65,67 @@ def test_records_of_smoke_runs_judge_nothing():
     assert verdict("frustrated-copying", smoke).verdict == "not checked"
 
 
+def test_rows_come_from_one_table_that_has_them_all():
+    made = [*laptop("copy", "softmax", [0.1, 0.2]), *laptop("copy", "kuramoto", [0.3, 0.4, 0.5])]
+    # Another recipe has more seeds of one arm, and none of the other.
+    more = laptop("copy", "softmax", [0.9] * 5, scale="full")
+    table, rows = rows_of(score_tables([*made, *more]), "copy", ("softmax", "kuramoto"))
+    assert table.recipe["scale"] == "laptop"
+    assert rows["softmax"].by_seed == {0: 0.1, 1: 0.2}
+    longer = laptop("copy", "kuramoto", [0.9] * 5, scale="full")
+    table, _ = rows_of(score_tables([*made, *more, *longer]), "copy", ("softmax", "kuramoto"))
+    assert table.recipe["scale"] == "full"
+
+
 @pytest.mark.parametrize(
-    ("gaps", "expected"),
-    [((0.02, 0.02, 0.02), "holds"), ((0.02, 0.01, -0.01), "holds in part"),
-     ((-0.01, 0.02, 0.02), "does not hold")],
+    ("made", "reason"),
+    [
+        (laptop("copy", "softmax", [0.1]), "no record of kuramoto on copy"),
+        (laptop("copy", "softmax", [0.1]) + laptop("copy", "kuramoto", [0.1], scale="full"),
+         "no one recipe of softmax, kuramoto on copy"),
+        ([], "no record of softmax, kuramoto on copy"),
+    ],
 )  # fmt: skip
-def test_keywords_are_judged_by_all_position_settings(gaps, expected):
-    tasks = ("keywords", "keywords-sinusoidal", "keywords-learned")
-    made = [
-        r
-        for task, gap in zip(tasks, gaps, strict=True)
-        for arm, scores in (("softmax", [0.8, 0.82]), ("oscillator-2", [0.8 + gap, 0.82 + gap]))
-        for r in laptop(task, arm, scores)
-    ]
-    found = verdict("oscillator-keywords", made)
-    assert found.verdict == expected
-    assert f"positions none: {100 * gaps[0]:+.2f}" in found.figure
+def test_rows_of_several_recipes_are_never_put_together(made, reason):
+    with pytest.raises(Unchecked, match=reason):
+        rows_of(score_tables(made), "copy", ("softmax", "kuramoto"))
 
 
-def test_agreement_counts_failures():
-    def made(arm, hard, failed):
-        scores = {"by_group": {"easy": 0.9, "hard": hard}, "failed_to_learn": failed}
-        return laptop("agreement-v1", arm, [0.9, 0.9], scores=scores)
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([1.0, 1.1, 0.9], True), ([-1.0, -1.1, -0.9], False), ([1.0, -0.9, 0.5], None), ([1.0], None)],
+)
+def test_a_side_is_told_by_the_interval_alone(values, expected):
+    gap = paired_interval(values)
+    assert above(gap) is expected
+    assert below(gap) is (None if expected is None else not expected)
+    assert above(gap, margin=5.0) in {False, None}
+    assert above(None) is None
 
-    assert (
-        verdict(
-            "oscillator-agreement", made("softmax", 0.9, False) + made("oscillator-2", 0.97, False)
-        ).verdict
-        == "holds"
+
+@pytest.mark.parametrize(
+    ("parts", "laptop_verdict", "full_verdict"),
+    [
+        ([True, True], "holds in part", "holds"),
+        ([True, None], "holds in part", "holds in part"),
+        ([None, None], "not decided", "not decided"),
+        ([True, False], "does not hold", "does not hold"),
+        ([None, False], "does not hold", "does not hold"),
+    ],
+)
+def test_verdicts_follow_from_the_parts_and_the_scale(parts, laptop_verdict, full_verdict):
+    for scale, expected in (("laptop", laptop_verdict), ("full", full_verdict)):
+        (table,) = score_tables(laptop("copy", "softmax", [0.1], scale=scale))
+        assert concluded(parts, table) == expected
+
+
+def test_differences_are_told_with_their_seeds():
+    assert told(Interval(0.5, None, None, 1), digits=3) == "+0.500, 1 seed"
+    assert told(Interval(-0.01, -0.02, 0.0, 3), scale=100.0, unit=" pp") == (
+        "-1.00 [-2.00, +0.00] pp, 3 seeds"
     )
-    found = verdict(
-        "oscillator-agreement", made("softmax", 0.9, False) + made("oscillator-2", 0.5, True)
-    )
-    assert found.verdict == "does not hold" and "failures 2 of 2" in found.figure
-
-
-def test_the_documented_figure_stands_beside_that_of_records():
-    made = [*laptop("agreement-v1", "softmax", [0.9, 0.9], scores={"by_group": {"hard": 0.9}}),
-            *laptop("agreement-v1", "oscillator-2", [0.9], scores={"by_group": {"hard": 0.97}}),
-            ]  # fmt: skip
-    found = verdict("oscillator-agreement", made)
-    assert found.verdict == "holds"
-    assert "+7.00 pp" in found.figure
-    assert "; in docs/experiments.md holds in part: hard sentences" in found.figure
-
-
-def test_copying_and_language_follow_the_scores():
-    copying = [r for arm, s in (("softmax", 0.9), ("kuramoto", 0.1), ("frustrated", 1.0))
-               for r in laptop("copy", arm, [s])]  # fmt: skip
-    assert verdict("frustrated-copying", copying).verdict == "holds in part"
-    bits = [r for arm, s in (("softmax", [2.3, 2.4]), ("kuramoto", [2.4, 2.5]),
-                             ("frustrated", [2.2, 2.3]))
-            for r in laptop("enwik8-char", arm, s, metric="bits per byte")]  # fmt: skip
-    assert verdict("kuramoto-language", bits).verdict == "holds in part"
-    found = verdict("frustrated-language", bits)
-    assert found.verdict == "holds in part"
-    assert found.figure.startswith("-0.10 [-0.10, -0.10] bits against softmax, 2 seeds")
+    with pytest.raises(Unchecked, match="share a seed"):
+        told(None)
 
 
 @pytest.mark.parametrize(

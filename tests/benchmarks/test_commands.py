@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import json
 
 import pytest
 
@@ -11,7 +12,8 @@ from syncattn.benchmarks.commands import (
     RunConfig,
     run_benchmark,
 )
-from syncattn.benchmarks.records import read_records
+from syncattn.benchmarks.kernels import KernelsConfig
+from syncattn.benchmarks.records import append_record, read_records
 from syncattn.data import corpora
 from syncattn.data.download import RemoteFile
 from tests.benchmarks.benchmark_small import records_of
@@ -47,6 +49,12 @@ def test_run_writes_records_tables_and_a_picture_and_goes_on(tmp_path, capsys):
     before = records_of(tmp_path).read_text()
     assert do(config) == 0
     assert records_of(tmp_path).read_text() == before
+    ok, _ = read_records(records_of(tmp_path))
+    lost = {"status": "failed", "failure": "no room", "test_score": None}
+    append_record(records_of(tmp_path), dataclasses.replace(ok[0], seed=9, **lost))
+    assert do(config) == 1 and "1 of them of failed runs" in flat(capsys)
+    append_record(records_of(tmp_path), dataclasses.replace(ok[0], seed=9))
+    assert do(config) == 0 and "4 records" in flat(capsys)
     assert "steps" in before and '"steps": 2' in before
 
 
@@ -120,12 +128,60 @@ def test_options_that_cannot_be_used_are_refused(tmp_path, changes, message):
         do(RunConfig(output=tmp_path, **changes))
 
 
+@pytest.mark.parametrize(
+    ("changes", "lost"),
+    [
+        ({"preset": "smoke", "controls": ("frozen",)}, "got frozen"),
+        ({"preset": "laptop", "tasks": ("copy", "copyy")}, "got copyy"),
+        ({"preset": "laptop", "controls": ("none", "nothing")}, "got nothing"),
+        (
+            {"preset": "laptop", "tasks": ("code-char", "copy"), "controls": ("frozen",)},
+            "code-char",
+        ),
+    ],
+)
+def test_what_a_preset_does_not_have_is_refused(tmp_path, changes, lost):
+    with pytest.raises(ValueError, match=f"`tasks` and `controls` must be of the preset .*{lost}"):
+        do(RunConfig(output=tmp_path, **changes))
+    assert not records_of(tmp_path).exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"scale": "tiny"}, "`scale`"),
+        ({"arms": ("nosuch",)}, "`arms`"),
+        ({"tasks": ("x",)}, "`task`"),
+    ],
+)
+def test_check_refuses_names_that_nothing_bears(changes, named):
+    with pytest.raises(ValueError, match=f"{named} must be one of"):
+        do(CheckConfig(**({"tasks": ("copy",)} | changes)))
+
+
+def test_brackets_in_names_are_no_markup(tmp_path, capsys):
+    output = tmp_path / "[bold]odd[/a]"
+    config = RunConfig(
+        tasks=("copy",), arms=("softmax",), scale="smoke", output=output, workers=1, steps=1
+    )
+    assert do(config) == 0
+    said = capsys.readouterr().out.replace("\n", "")
+    assert "records in" in said and said.count("[bold]odd[/a]") == 2
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_kernels_that_measured_nothing_have_failed(tmp_path, monkeypatch, refused):
+    path = tmp_path / "kernels.json"
+    path.write_text(json.dumps({"rows": [{"refused": "no room"}, {"refused": refused or None}]}))
+    monkeypatch.setattr(module, "run_kernels", lambda _: [path])
+    assert do(KernelsConfig()) == int(refused)
+
+
 def test_a_preset_can_be_narrowed():
     config = RunConfig(preset="laptop", tasks=("copy",), arms=("softmax",), controls=("none",),
                        seeds=(3,), steps=7)  # fmt: skip
-    own, others = module._entries(config, "laptop")
+    (own,) = module._entries(config, "laptop")
     assert (own.arms, own.seeds, own.recipe.steps) == (("softmax",), (3,), 7)
-    assert others.controls == ()
     assert module._workers(RunConfig(device="cuda")) == 1
     assert module._workers(RunConfig(workers=3)) == 3
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import tyro
 
+from syncattn.benchmarks import commands_claims
 from syncattn.benchmarks.claims import CLAIMS, Claim, Measured, known_claims
 from syncattn.benchmarks.commands import RunConfig
 from syncattn.benchmarks.commands_claims import (
@@ -69,6 +70,33 @@ def test_a_claim_of_trained_models_is_reproduced_from_its_command(tmp_path, monk
         ValueError, match=r"`again` must be left out .* whose command is syncattn c"
     ):
         run_claims(ClaimsConfig(RunClaimConfig("ssa-parameters", again=True)))
+
+
+def test_a_run_that_failed_gives_its_exit_code(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    claim = Claim("tiny", "", "", "syncattn benchmark run --tasks copy",
+                  from_records=lambda _: Measured("holds", "1"))  # fmt: skip
+    monkeypatch.setitem(CLAIMS, "tiny", claim)
+    monkeypatch.setattr(commands_claims, "run_benchmark", lambda _: 1)
+    (tmp_path / "records.jsonl").touch()
+    config = RunClaimConfig("tiny", again=True, output=tmp_path)
+    assert run_claims(ClaimsConfig(config)) == 1
+    assert "verdict: holds" in flat(capsys)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("frustrated-copying", {"data": Path("d")}, "`data` must come with --again"),
+        ("frustrated-copying", {"output": Path("o")}, "`output` must come with --again"),
+        ("frustrated-copying", {"again": True, "records": (Path("r"),)}, "judges by its own run"),
+        ("ssa-parameters", {"records": (Path("r"),)}, "no records judge, such as 'ssa-parameters'"),
+        ("ssa-speed", {"records": (Path("r"),)}, "no records judge, such as 'ssa-speed'"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        run_claims(ClaimsConfig(RunClaimConfig(name, **options)))
 
 
 @pytest.mark.parametrize("name", list(known_claims()))

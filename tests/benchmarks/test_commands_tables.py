@@ -27,6 +27,9 @@ def test_table_is_rebuilt_from_records_alone(tmp_path, console):
         append_record(tmp_path / "records.jsonl", record(seed=seed))
     with records_of(tmp_path).open("a") as stream:
         stream.write("{torn\n")
+    odd = tmp_path / "[bold]odd"
+    assert rebuild_tables(TableConfig((tmp_path,), output=odd), console) == 0
+    assert "[bold]odd: table.md" in flat(console)
     assert rebuild_tables(TableConfig((tmp_path,), output=tmp_path / "out"), console) == 0
     assert "line 3: passed over" in flat(console)
     assert "0.5000 0.5000" in (tmp_path / "out" / "table.md").read_text()

@@ -71,6 +71,34 @@ def test_a_failed_training_is_reported_and_the_rest_goes_on(tmp_path, monkeypatc
     assert "selective, seed 0, failed: The loss must stay finite" in console.file.getvalue()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_in_one_training_stops_no_other_and_is_tried_again(tmp_path, monkeypatch, workers):
+    console, arms = quiet(), ("softmax", "selective", "kuramoto")
+    run = comparison(tmp_path, mechanisms=arms, workers=workers)
+    # What `selective` would write is a file already.
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "selective-seed0").write_text("in the way")
+    assert not run.run(console)
+    records, _ = read_records(tmp_path / "run" / "records.jsonl")
+    assert {r.arm: r.status for r in records} == dict.fromkeys(arms, "ok") | {"selective": "failed"}
+    assert "selective, seed 0, failed: `directory` must be" in console.file.getvalue()
+    (tmp_path / "run" / "selective-seed0").unlink()
+    assert comparison(tmp_path, mechanisms=arms, workers=1, resume=True).run(quiet())
+    records, _ = read_records(tmp_path / "run" / "records.jsonl")
+    assert [r.arm for r in records].count("selective") == len(records) - 2 == 2
+    table = csv.DictReader(io.StringIO((tmp_path / "run" / "table.csv").read_text()))
+    assert {row["failed"] for row in table} == {"0"}
+
+
+def test_divergence_in_validation_stops_no_other_training(tmp_path):
+    console = quiet()
+    run = comparison(tmp_path, mechanisms=("softmax", "kuramoto"), learning_rate=1e20)
+    assert not run.run(console)
+    records, _ = read_records(tmp_path / "run" / "records.jsonl")
+    assert [(r.arm, r.status) for r in records] == [("softmax", "failed"), ("kuramoto", "failed")]
+    assert all("must stay finite" in r.failure for r in records)
+
+
 BAD = [
     ({"mechanisms": ("softmax", "hopfield")}, "`mechanisms`"),
     ({"mechanisms": ()}, "`mechanisms`"),
@@ -146,3 +174,13 @@ def test_a_job_carries_every_setting_of_its_model(tmp_path):
     run.models["frustrated"].phase_features = "cosine-sine"
     for job in run._jobs():
         assert SyncAttnConfig(**job.model).to_dict() == run.models[job.arm].to_dict()
+
+
+def test_brackets_in_what_is_printed_are_no_markup(tmp_path, monkeypatch):
+    def fails(_, jobs, __):
+        return [(job, None, RuntimeError("[/a] gone")) for job in jobs]
+
+    monkeypatch.setattr(compare, "in_process", fails)
+    console = quiet()
+    assert not comparison(tmp_path, mechanisms=("softmax",)).run(console)
+    assert "[/a] gone" in console.file.getvalue()

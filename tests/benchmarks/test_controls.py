@@ -8,6 +8,7 @@ from syncattn.benchmarks.controls import (
     CONTROLS,
     apply_control,
     dynamics_of,
+    locked_fractions,
     why_not,
     without_coupling,
 )
@@ -85,6 +86,21 @@ def test_random_weights_of_selective_are_as_sparse_as_the_layer_at_first():
     for layer, share in zip(model.synchrony(batch()), locked, strict=True):
         drawn = (layer.weights[..., visible] > 0).float().mean()
         assert drawn == pytest.approx(float(share), abs=0.06)
+
+
+def test_padding_is_neither_locked_nor_unlocked():
+    model = network("selective", "agreement-v2").eval()
+    batch = problem("agreement-v2").training_batch(16, seed=0, step=0)
+    assert batch.mask is not None and not batch.mask.all()
+    layers = model.synchrony(batch)
+    told = locked_fractions(model, layers, batch)
+    for layer, share in zip(layers, told, strict=True):
+        counted = []
+        for row, real in zip(layer.locked, batch.mask, strict=True):
+            length = int(real.sum())
+            pairs = ~torch.eye(length, dtype=torch.bool)
+            counted.append(row[:, :length, :length][:, pairs].flatten())
+        assert share == pytest.approx(torch.cat(counted).double().mean().item())
 
 
 @pytest.mark.parametrize("arm", [a for a in OURS if a != "softmax"])

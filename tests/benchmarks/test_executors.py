@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from syncattn.benchmarks.executors import ATTEMPTS, in_process, in_workers, on_ray
+from syncattn.benchmarks import executors
+from syncattn.benchmarks.executors import (
+    ATTEMPTS,
+    Outcome,
+    in_process,
+    in_workers,
+    on_ray,
+    usable_cores,
+)
 
 
 def double(cell):
@@ -69,3 +77,23 @@ def test_a_local_ray_begins_the_runs_of_a_killed_worker_again(tmp_path):
     assert "it died 2 times" in str(results["never"].error)
     failing = found(on_ray(double, [1, "wrong", 3], None, address="local", workers=2))
     assert failing == {"1": 2, "wrong": "ValueError: wrong cell", "3": 6}
+
+
+def test_suspects_are_not_begun_after_the_deadline(monkeypatch):
+    def dies(run, waiting, suspects, deadline, workers):
+        suspects.append(waiting.popleft())
+        time.sleep(0.02)
+        return iter(())
+
+    monkeypatch.setattr(executors, "_together", dies)
+    monkeypatch.setattr(executors, "_alone", lambda run, cell: Outcome(cell, "begun", None))
+    assert list(in_workers(double, [1], time.monotonic() + 0.01, workers=1)) == []
+    assert len(list(in_workers(double, [1], None, workers=1))) == 1
+
+
+def test_workers_share_the_cores_that_may_be_used(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {4, 5, 6}, raising=False)
+    assert usable_cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert usable_cores() == 1

@@ -9,8 +9,11 @@ import urllib.request
 import pytest
 
 from syncattn.benchmarks.explore import ExploreConfig, load_models, run_explore
+from syncattn.benchmarks.records import append_record
+from syncattn.benchmarks.runs import DamagedModelError
 from syncattn.cli import main
 from tests.analysis.explored import build
+from tests.benchmarks.finished_run import record
 
 app = pytest.importorskip(
     "syncattn.analysis.explorer_app", reason="needs the extra: pip install 'syncattn[explore]'"
@@ -31,8 +34,26 @@ def test_one_model_of_a_folder(saved):
 def test_a_comparison_without_a_finished_training(saved, tmp_path):
     shutil.copytree(saved, tmp_path / "run")
     (tmp_path / "run" / "records.jsonl").write_text("")
-    with pytest.raises(ValueError, match="a training that ended well"):
+    with pytest.raises(ValueError, match="the model of a training that ended well"):
         load_models(tmp_path / "run")
+
+
+def test_a_model_that_is_gone_is_left_out(saved, tmp_path, capsys):
+    run = tmp_path / "run"
+    for arm in ("softmax", "selective"):
+        run.mkdir(exist_ok=True)
+        append_record(run / "records.jsonl", record(arm, 0))
+    shutil.copytree(saved, run / "selective-seed0" / "model")
+    assert list(load_models(run)) == ["selective"]
+    assert "lacks their models: softmax." in capsys.readouterr().err
+    damaged = run / "softmax-seed0" / "model"
+    shutil.copytree(saved, damaged)
+    (damaged / "model.safetensors").write_bytes(b"torn")
+    assert list(load_models(run)) == ["selective"]
+    assert "Left out: softmax." in capsys.readouterr().err
+    shutil.copy(damaged / "model.safetensors", run / "selective-seed0" / "model")
+    with pytest.raises(DamagedModelError, match="damaged"):
+        load_models(run)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from syncattn._validation import OverflowedError
 from syncattn.benchmarks.fitting import fit
 from syncattn.benchmarks.networks import Shape
 from syncattn.training import DivergedError, TrainingConfig
@@ -59,3 +60,30 @@ def test_a_loss_that_is_not_finite_stops_the_training():
         model.head.weight[0, 0] = torch.nan
     with pytest.raises(DivergedError, match="must stay finite"):
         fit(model, problem("copy"), config(), metric="accuracy")
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "bits per byte"])
+@pytest.mark.parametrize("refuses", [True, False])
+def test_divergence_that_validation_finds_is_one(metric, refuses):
+    model = network("softmax")
+
+    def diverge(module, _, out):
+        if module.training:
+            return out
+        if refuses:
+            raise OverflowedError("`x` must be small enough; got values that overflow. Scale.")
+        return out * torch.nan
+
+    model.register_forward_hook(diverge)
+    with pytest.raises(DivergedError, match=r"must stay finite; got .* after 2 steps"):
+        fit(model, problem("copy"), config(), metric=metric)
+    assert model.training
+
+
+def test_a_rate_far_too_high_is_a_divergence_whatever_notices_it():
+    for arm in ("kuramoto", "selective"):
+        with pytest.raises(DivergedError, match="must stay finite"):
+            fit(
+                network(arm), problem("copy"), config(learning_rate=1e20, evaluation_interval=1),
+                metric="accuracy",
+            )  # fmt: skip

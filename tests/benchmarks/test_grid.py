@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 
 import pytest
 
@@ -7,6 +8,7 @@ from syncattn.benchmarks import grid as module
 from syncattn.benchmarks.cells import Trial
 from syncattn.benchmarks.grid import Entry, Grid, Settings
 from syncattn.benchmarks.records import read_records
+from syncattn.benchmarks.scores import score_tables
 from syncattn.data.sources import Lookup
 from tests.benchmarks.benchmark_small import LOOKUP, recipe, record, records_of
 
@@ -83,11 +85,44 @@ def test_rates_are_tried_once_per_arm_and_the_best_is_taken(ran, tmp_path):
     assert not any(c.is_trial for c in ran)
 
 
-def test_trials_that_all_diverge_leave_the_smallest_rate():
+@pytest.mark.parametrize("none", [None, math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_finite_is_none(none):
+    for name in ("copy", "code-char"):
+        task = module.task_named(name)
+        assert module._best(((1e-2, none), (1e-3, none)), task) is None
+        assert module._best(((1e-2, none), (1e-3, 1.5)), task) == 1e-3
+        assert module._best(((1e-2, 1.5), (1e-3, none)), task) == 1e-2
+
+
+def test_the_best_score_is_the_largest_or_the_smallest():
     task = module.task_named("copy")
-    assert module._best(((1e-2, None), (1e-3, None)), task) == 1e-3
     assert module._best(((1e-2, 0.1), (1e-3, None)), task) == 1e-2
     assert module._best(((1e-2, 3.0), (1e-3, 2.0)), module.task_named("code-char")) == 1e-3
+
+
+def test_an_arm_that_no_rate_suits_fails_and_says_so(ran, tmp_path, monkeypatch):
+    fake, score = module.run_cell, [math.nan]
+
+    def trial(cell):
+        made = fake(cell)
+        return made if not cell.is_trial else dataclasses.replace(made, valid_score=score[0])
+
+    monkeypatch.setattr(module, "run_cell", trial)
+    grid = entry(arms=("softmax",), rates=(1e-3, 3e-3), seeds=(0, 1))
+    for _ in range(2):
+        result, _ = run(tmp_path, grid)
+        assert [(r.status, r.seed, r.learning_rate) for r in result.records] == [
+            ("failed", 0, None), ("failed", 1, None)
+        ]  # fmt: skip
+        assert "finite validation score; got none with 0.001, 0.003" in result.records[0].failure
+        assert [t["learning_rate"] for t in result.records[0].trials] == [1e-3, 3e-3]
+        assert all(cell.is_trial for cell in ran) and len(ran) == 2 and result.num_left == 0
+    ran.clear()
+    score[0] = 0.5
+    result, _ = run(tmp_path, grid, retry_failed=True)
+    assert [cell.is_trial for cell in ran] == [True, True, False, False]
+    (table,) = score_tables(result.records)
+    assert [(row.failed, len(row.by_seed)) for row in table.rows] == [(0, 2)]
 
 
 def test_controls_share_the_training_they_can(ran, tmp_path):

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from syncattn.benchmarks.job import run_job
+from syncattn.benchmarks.job import failed_job, run_job
 from tests.benchmarks.small import comparison
 
 
@@ -38,3 +38,15 @@ def test_divergence_is_a_failed_record(tmp_path, monkeypatch):
     assert record.status == "failed"
     assert "must stay finite" in record.failure
     assert record.test_bits_per_byte is None
+
+
+def test_what_fails_otherwise_is_a_record_too(tmp_path):
+    run = comparison(tmp_path, mechanisms=("selective",))
+    (job,) = run._jobs()
+    record = failed_job(job, run.corpus, MemoryError(), steps=2)
+    assert (record.status, record.failure, record.steps) == ("failed", "MemoryError", 2)
+    assert (record.arm, record.seed, record.data["name"]) == (
+        "selective",
+        0,
+        run.corpus.identity.name,
+    )

@@ -39,3 +39,11 @@ def test_multiply_adds_are_counted_over_visible_pairs(name, width):
 
 def test_what_is_not_there_is_told():
     assert "flash_attn" in problem("softmax", SIZE).refused["flash"]
+
+
+@pytest.mark.parametrize("name", ["kuramoto", "frustrated"])
+def test_a_row_tells_when_it_runs_in_another_type_than_its_title(name):
+    case = problem(name, SIZE._replace(dtype=torch.bfloat16))
+    assert {leaf.dtype for leaf in case.leaves} == {torch.float32}
+    assert "float32" in case.note
+    assert problem(name, SIZE).note == ""

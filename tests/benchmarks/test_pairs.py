@@ -9,6 +9,13 @@ from syncattn.data.sources import DataIdentity, Lookup
 from tests.benchmarks.benchmark_small import Oracle
 
 
+class Even(Oracle):
+    """Holds every byte for as likely."""
+
+    def forward(self, batch):
+        return 0 * super().forward(batch)
+
+
 def _pairs(*sentences):
     identity = DataIdentity("pairs", "0", "generated", "here")
     tokens = load_enwik8(Lookup(samples_only=True))
@@ -35,3 +42,25 @@ def test_rates_are_chosen_on_the_text_and_not_on_the_pairs():
     assert isinstance(task, TextProblem)
     scores = task.score(Oracle(lambda b: b.target, 256), "valid", batch_size=2)
     assert sum(scores.count.values()) == 64
+
+
+def test_equally_likely_sentences_count_half():
+    says_nothing = Even(lambda b: b.inputs, 256)
+    task = _pairs(("ab", "cd"), ("ef", "gh"))
+    assert task.score(says_nothing, "test", batch_size=2).value("accuracy") == 0.5
+
+
+def test_pairs_that_do_not_fit_are_passed_over_and_some_must_fit():
+    counts_up = Oracle(lambda b: (b.inputs + 1) % 256, 256)
+    long = "x" * 32
+    task = _pairs((f"{long}ab", f"{long}ba"), ("abc", "acb"))
+    scores = task.score(counts_up, "test", batch_size=2)
+    assert (scores.right, scores.count) == ({"all": 1}, {"all": 1})
+    with pytest.raises(ValueError, match=r"`context_length` must hold a pair .* 34 bytes"):
+        _pairs((f"{long}ab", f"{long}ba"))
+
+
+def test_hits_on_the_text_bear_the_name_of_no_paradigm():
+    task = _pairs(("abc", "acb"))
+    scores = task.score(Oracle(lambda b: b.target, 256), "valid", batch_size=2)
+    assert set(scores.count) == {"next bytes of the text"}

@@ -24,6 +24,13 @@ def test_diagnostics_count_visible_pairs_only():
     assert diagnostics([layer]) == {"order_parameter": [0.5], "locked_fraction": [1.0]}
 
 
+def test_a_token_with_itself_is_no_locked_pair():
+    weights = torch.eye(4)[None]
+    assert diagnostics([Synchrony(weights, None, weights > 0)])["locked_fraction"] == [0.0]
+    alone = torch.ones(1, 1, 1)
+    assert diagnostics([Synchrony(alone, None, alone > 0)])["locked_fraction"] == [None]
+
+
 def test_diagnostics_of_a_mechanism_that_hides_a_token_from_itself():
     weights = torch.tensor([[[0.0, 0.0], [1.0, 0.0]]])
     layer = Synchrony(weights, None, torch.zeros_like(weights, dtype=torch.bool))

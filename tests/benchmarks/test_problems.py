@@ -69,3 +69,15 @@ def test_a_batch_moves_with_all_its_parts():
     batch = Batch(torch.zeros(1, 2), torch.zeros(1), group=torch.zeros(1)).to("meta")
     assert batch.inputs.is_meta and batch.target.is_meta and batch.group.is_meta
     assert batch.mask is None
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_scoring_leaves_the_mode_as_it_was_even_when_it_fails(training):
+    def refuse(_):
+        assert not oracle.training
+        raise ValueError("no answer")
+
+    oracle = Oracle(refuse, 2).train(training)
+    with pytest.raises(ValueError, match="no answer"):
+        problem("copy").score(oracle, "valid", batch_size=8)
+    assert oracle.training is training

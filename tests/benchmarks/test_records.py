@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from syncattn.benchmarks.records import Record, append_record, read_records
+from syncattn.benchmarks.records import Record, append_record, by_seed, read_records
 
 DATA = {"name": "stdlib", "sha256": "ab" * 32, "whole": True}
 
@@ -210,3 +210,15 @@ def test_replace_keeps_the_perplexity_honest() -> None:
     with pytest.raises(ValueError, match="`test_perplexity`"):
         replace(record(), test_bits_per_byte=1.0)
     assert replace(record(), test_bits_per_byte=1.0, test_perplexity=None).test_perplexity == 2.0
+
+
+def test_of_one_seed_the_last_good_run_counts_else_the_last_failure() -> None:
+    one, two = record(tokens=1), record(tokens=2)
+    lost, again = failed(steps=1), failed(steps=2)
+    other = failed(seed=1)
+    for runs, expected in (
+        ([one, two], two),
+        ([lost, one, again], one),
+        ([lost, again], again),
+    ):
+        assert by_seed([other, *runs]) == {1: other, 0: expected}

@@ -5,6 +5,8 @@ import pytest
 import torch
 from rich.console import Console
 
+from syncattn.analysis.robustness import settling_figure
+from syncattn.benchmarks import robustness as module
 from syncattn.benchmarks.robustness import DeviceConfig, DeviceStudy, read_prices
 from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM
 from tests.benchmarks.small import comparison, corpus
@@ -38,10 +40,18 @@ def study(trained, folder, **changes):
     return DeviceStudy(DeviceConfig(**(values | changes)))
 
 
-def test_a_study_writes_everything_it_promises(trained, tmp_path):
+def test_a_study_writes_everything_it_promises(trained, tmp_path, monkeypatch):
+    drawn = []
+
+    def remembered(settling, layers, **words):
+        drawn.append(list(layers))
+        return settling_figure(settling, layers, **words)
+
+    monkeypatch.setattr(module, "settling_figure", remembered)
     (tmp_path / "prices.json").write_text(json.dumps(PRICES))
     made = study(trained, tmp_path, prices=tmp_path / "prices.json")
     made.run(quiet())
+    assert drawn == [[f"layer {n + 1}" for n in range(len(made.layers))]]
     output = tmp_path / "device"
     for name in ("robustness.png", "robustness.svg", "settling.png", "settling.svg"):
         assert (output / name).stat().st_size > 5000
@@ -120,9 +130,29 @@ def test_bad_places_are_refused(trained, tmp_path):
         ({"output": trained / "run"}, "`output`"),
         ({"corpus": tmp_path / "none"}, "`corpus`"),
         ({"prices": tmp_path / "none"}, "`prices`"),
+        (
+            {"run": trained / "run" / "oscillator-seed0", "mechanism": "kuramoto"},
+            "`mechanism` must be that of the saved model",
+        ),
     ):
         with pytest.raises(ValueError, match=named):
             study(trained, tmp_path, **changes)
+
+
+def test_an_output_that_cannot_be_made_is_refused_before_the_work(trained, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="`output` must be a folder that can be written"):
+        study(trained, tmp_path, output=tmp_path / "file" / "device")
+    made = study(trained, tmp_path, output=tmp_path / "a" / "b")
+    assert not (tmp_path / "a").exists()
+    assert made.config.output == tmp_path / "a" / "b"
+
+
+def test_what_was_read_is_told_and_not_what_was_asked_for(trained, tmp_path):
+    made = study(trained, tmp_path, num_tokens=10**6)
+    assert made._num_read() < 10**6
+    assert made._where().startswith(f"{made._num_read():,} bytes of the test split")
+    assert study(trained, tmp_path, num_tokens=96)._num_read() == 96
 
 
 def test_a_corpus_that_changed_is_refused(tmp_path):
@@ -137,6 +167,7 @@ def test_a_corpus_that_changed_is_refused(tmp_path):
     "content",
     ["no json", "[1]", '{"multiply_add": 1}', '{"multiply_add": {"value": 1, "unit": "J"}}',
      '{"multiply_add": {"value": 1, "unit": "J", "source": ""}}',
+     '{"multiply_add": {"value": "abc", "unit": "J", "source": "x"}}',
      '{"watt": {"value": 1, "unit": "W", "source": "x"}}'],
 )  # fmt: skip
 def test_incomplete_prices_are_refused(tmp_path, content):

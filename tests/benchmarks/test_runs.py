@@ -1,9 +1,12 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 from safetensors.torch import load_file, save_file
 
-from syncattn.benchmarks.runs import load_trained
+from syncattn.benchmarks.runs import DamagedModelError, by_validation, load_trained
+from syncattn.cli import main
+from tests.benchmarks.finished_run import record
 from tests.benchmarks.small import comparison
 from tests.benchmarks.test_compare import quiet
 
@@ -25,9 +28,34 @@ def test_every_kind_of_folder(run):
     assert load_trained(run / "softmax-seed0" / "model").config.mechanism == "softmax"
 
 
+def test_a_run_without_a_validation_score_is_never_the_best():
+    made = [replace(record("softmax", seed), valid_bits_per_byte=bits)
+            for seed, bits in enumerate([None, 2.0, 1.5, 1.5, None])]  # fmt: skip
+    assert [r.seed for r in sorted(made, key=by_validation)] == [2, 3, 1, 0, 4]
+
+
 def test_a_mechanism_that_was_not_trained(run):
     with pytest.raises(ValueError, match="`mechanism` must be one that the run trained: softmax"):
         load_trained(run, "kuramoto")
+
+
+@pytest.mark.parametrize("place", ["softmax-seed0", "softmax-seed0/model"])
+def test_a_saved_model_of_another_mechanism_is_refused(run, place):
+    assert load_trained(run / place, "softmax").config.mechanism == "softmax"
+    for other in ("selective", "nothing"):
+        with pytest.raises(ValueError, match="that of the saved model, softmax; got"):
+            load_trained(run / place, other)
+
+
+def test_a_damaged_file_of_weights_is_named(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    file = tmp_path / "run" / "softmax-seed0" / "model" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(DamagedModelError, match="softmax-seed0/model has a damaged model"):
+        load_trained(tmp_path / "run", "softmax")
+    for words in (["generate", "--prompt", "a"], ["device"]):
+        folder = str(tmp_path / "run" / "softmax-seed0")
+        assert main([words[0], folder, *words[1:]]) == 2
 
 
 @pytest.mark.parametrize("kind", ["missing", "file", "empty"])

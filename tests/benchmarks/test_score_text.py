@@ -32,7 +32,7 @@ def test_markdown_has_every_seed_the_interval_and_the_failures():
     text = scores_to_markdown(tables(), not_applicable=["copy: softmax, matched: it is softmax"])
     assert "### copy: copying (generated, abababab), scale smoke" in text
     assert "| softmax | 0.5000 0.6000 | 0.5500 ± 0.0707 |" in text
-    assert "+0.2500 [+0.2000, +0.3000]" in text
+    assert "+0.2500 [-0.3853, +0.8853]" in text
     assert "| kuramoto, frozen | – | – | – | – | 1 |" in text
     assert "| kuramoto | 0.9000 | 0.7000 |" in text
     assert "A part of the set: not comparable" in text

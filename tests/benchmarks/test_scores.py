@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import random
 
 import pytest
 
@@ -61,6 +62,7 @@ def test_runs_that_did_not_learn_are_counted_apart():
     row = rows(made)["softmax", "none"]
     assert (row.not_learned, row.failed) == (1, 0)
     assert row.groups["hard"] == pytest.approx(0.1)
+    assert row.groups_by_seed["hard"] == pytest.approx({0: 0.0, 1: 0.1, 2: 0.2})
 
 
 @pytest.mark.parametrize(
@@ -81,24 +83,35 @@ def test_records_of_other_commands_are_passed_over():
     assert score_tables([record(recipe={})]) == []
 
 
-def test_interval_of_few_pairs_is_exact():
-    # Of the four samples of (0, 1) the means are 0, 1/2, 1/2 and 1.
-    interval = paired_interval([0.0, 1.0])
-    assert interval == (0.5, 0.0, 1.0, 2)
-    assert not interval.excludes_zero
+@pytest.mark.parametrize(
+    ("freedom", "quantile"),
+    # From printed tables of the distribution.
+    [(1, 12.7062), (2, 4.3027), (4, 2.7764), (9, 2.2622), (29, 2.0452), (30, 2.0423),
+     (60, 2.0003), (120, 1.9799)],
+)  # fmt: skip
+def test_an_interval_has_the_width_of_student(freedom, quantile):
+    n = freedom + 1
+    values = [math.sin(12.9898 * i) for i in range(n)]
+    mean = sum(values) / n
+    error = (sum((v - mean) ** 2 for v in values) / (n - 1) / n) ** 0.5
+    interval = paired_interval(values)
+    assert interval.mean == pytest.approx(mean)
+    assert (interval.high - mean) / error == pytest.approx(quantile, abs=6e-5)
+    assert (mean - interval.low) / error == pytest.approx(quantile, abs=6e-5)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_intervals_of_few_seeds_hold_the_mean_as_often_as_they_say(n):
+    draw = random.Random(0)
+    found = [paired_interval([draw.gauss(0, 1) for _ in range(n)]) for _ in range(4000)]
+    share = sum(not interval.excludes_zero for interval in found) / 4000
+    # Four standard deviations of a share of 4000.
+    assert share == pytest.approx(0.95, abs=0.014)
+
+
+def test_one_seed_gives_no_interval():
     assert paired_interval([0.3])[1:3] == (None, None)
     assert not paired_interval([0.3]).excludes_zero
-
-
-def test_interval_of_many_pairs_is_near_the_normal_one():
-    values = [math.sin(12.9898 * i) for i in range(60)]
-    interval = paired_interval(values)
-    mean = sum(values) / 60
-    error = (sum((v - mean) ** 2 for v in values) / 60 / 60) ** 0.5
-    assert interval.mean == pytest.approx(mean)
-    assert interval.low == pytest.approx(mean - 1.96 * error, abs=0.15 * error)
-    assert interval.high == pytest.approx(mean + 1.96 * error, abs=0.15 * error)
-    assert paired_interval(values) == interval
 
 
 def test_changes_are_judged_by_the_spread_of_seeds():
@@ -114,10 +127,25 @@ def test_changes_are_judged_by_the_spread_of_seeds():
     assert unknown.beyond_spread is None
 
 
+@pytest.mark.parametrize(("moved", "beyond"), [(0.025, False), (0.03, True)])
+def test_a_single_run_is_taken_to_spread_as_the_others_do(moved, beyond):
+    before = seeds("softmax", [0.50, 0.52, 0.48])
+    after = [dataclasses.replace(before[0], test_score=0.50 + moved)]
+    # The deviation is 0.02, so that two runs differ by 0.028.
+    for first, second in ((before, after), (after, before)):
+        (change,), _ = compare_scores(first, second)
+        assert change.beyond_spread is beyond
+
+
 def test_rows_that_one_set_lacks_are_named():
     changes, lonely = compare_scores([record()], [record(), record(arm="kuramoto")])
     assert len(changes) == 1
-    assert len(lonely) == 1 and "only in the second" in lonely[0] and "kuramoto" in lonely[0]
+    (line,) = lonely
+    assert line.startswith("only in the second") and line.endswith(": kuramoto")
+    frozen = record(control="frozen")
+    more = [frozen, record(arm="kuramoto", control="frozen"), record(arm="kuramoto")]
+    _, (line,) = compare_scores([record(), *more], [record()])
+    assert line.endswith(": softmax with frozen; kuramoto, also with frozen")
 
 
 def test_a_seed_that_is_the_same_in_both_has_not_changed():
@@ -125,6 +153,7 @@ def test_a_seed_that_is_the_same_in_both_has_not_changed():
     (change,), lonely = compare_scores([*many, record(task="recall")], many[:1])
     assert change.difference.mean == 0 and change.beyond_spread is False
     assert len(lonely) == 1 and lonely[0].startswith("only in the first: recall")
+    assert lonely[0].endswith(": rows: 1")
 
 
 def test_rows_stand_in_the_same_order_whatever_ends_first():

@@ -3,6 +3,8 @@ import json
 import matplotlib.image
 import pytest
 
+from syncattn.analysis.transition import transition_figure
+from syncattn.benchmarks import simulate as simulation
 from syncattn.benchmarks.simulate import SimulateConfig, simulate
 
 
@@ -29,6 +31,48 @@ def test_a_figure_and_a_record(tmp_path):
     assert record["wall_seconds"] > 0
     assert record["command"].startswith("syncattn")
     assert {"versions", "device", "commit"} <= set(record)
+
+
+@pytest.mark.parametrize(
+    ("fields", "theory"),
+    [
+        # Frustration weakens what attracts, not what turns; rotations are stepped through.
+        ({"system": "sakaguchi", "frustration": 1.5, "largest_coupling": 36.0}, 0.778),
+        ({"system": "lohe", "frequency_width": 10.0, "largest_coupling": 3.0}, 0.522),
+    ],
+)
+def test_the_step_that_is_chosen_is_short_enough(tmp_path, fields, theory):
+    given = config(tmp_path, num_oscillators=200, num_couplings=2, duration=24.0, **fields)
+    record = json.loads(simulate(given)[2].read_text(encoding="utf-8"))
+    assert record["theory"][-1] == pytest.approx(theory, abs=0.005)
+    for start in ("incoherent", "synchronized"):
+        found = record["simulated"][start]["order_parameter"][-1]
+        assert found == pytest.approx(theory, abs=0.06)
+
+
+def test_the_coupling_shown_in_detail_counts_for_the_step(tmp_path):
+    given = {"coupling_strength": 100.0, "largest_coupling": 10.0}
+    record = json.loads(simulate(config(tmp_path / "a", **given))[2].read_text(encoding="utf-8"))
+    assert record["step"] <= 0.005
+    with pytest.raises(ValueError, match=r"`step` must be at most 2\.785 / 100"):
+        simulate(config(tmp_path / "b", step=0.05, **given))
+    assert not (tmp_path / "b").exists()
+
+
+def test_the_figure_marks_the_group_that_the_record_counts(tmp_path, monkeypatch):
+    seen = []
+
+    def draw(branches, population, **options):
+        seen.append(population)
+        return transition_figure(branches, population, **options)
+
+    monkeypatch.setattr(simulation, "transition_figure", draw)
+    given = config(tmp_path, system="sakaguchi", frustration=1.2, coupling_strength=3.4,
+                   num_oscillators=100, duration=20.0)  # fmt: skip
+    record = json.loads(simulate(given)[2].read_text(encoding="utf-8"))
+    share = record["population"]["locked_fraction"]
+    assert 0.1 < share < 0.9
+    assert seen[0].locked.double().mean() == pytest.approx(share)
 
 
 def test_the_seed_decides_the_numbers(tmp_path):
@@ -60,6 +104,8 @@ def test_every_system_is_drawn(tmp_path, system):
         ({"duration": -1.0}, "`duration` must be"),
         ({"step": 0.0}, "`step` must be"),
         ({"step": 3.0}, "`step` must be at most"),
+        ({"seed": 10**20}, "`seed` must be at most"),
+        ({"system": "daido", "harmonic_amplitude": ()}, "`harmonic_amplitude` must hold one"),
         ({"noise_intensity": -1.0}, "`noise_intensity` is a variance"),
     ],
 )

@@ -3,12 +3,14 @@ from __future__ import annotations
 import csv
 import io
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from syncattn.benchmarks.records import Record
+from syncattn.benchmarks.scores import score_tables
 from syncattn.benchmarks.tables import (
     Statistic,
     SummaryRow,
@@ -119,6 +121,34 @@ def test_an_arm_that_only_failed_has_a_row_of_dashes() -> None:
     assert to_markdown([row]).splitlines()[4] == f"| selective |{' – |' * 8} 0 | 1 |"
 
 
+def test_a_measure_that_is_missing_is_not_zero_bits() -> None:
+    accuracy = record(
+        "selective", metric="accuracy", test_score=0.9, valid_bits_per_byte=None,
+        test_bits_per_byte=None,
+    )  # fmt: skip
+    _, row = summary_table([record(), accuracy])
+    assert (row.seeds, row.test_by_seed, row.difference) == (1, {}, None)
+
+
+def test_a_good_rerun_replaces_a_failed_one() -> None:
+    failed, good = record("selective", None), record("selective", 2.0)
+    for runs in ([failed, good], [good, failed], [failed, failed, good]):
+        (row,) = summary_table(runs)
+        assert (row.seeds, row.failed, row.superseded) == (1, 0, len(runs) - 1)
+        assert row.parameters == 1_234_567 and row.test_by_seed == {0: 2.0}
+        assert score_tables(replace(r, recipe={"steps": 3}) for r in runs)[0].rows[0].failed == 0
+    (row,) = summary_table([failed, failed])
+    assert (row.seeds, row.failed, row.superseded) == (0, 1, 1)
+
+
+def test_with_several_budgets_a_rerun_must_be_of_all() -> None:
+    ten, twenty = record(tokens=10), record(tokens=20)
+    failed = record(bits=None, tokens=3)
+    assert [row.failed for row in summary_table([failed, ten, twenty])] == [0, 0]
+    other = record(tokens=20, seed=1)
+    assert [row.failed for row in summary_table([failed, ten, other])] == [0, 0, 1]
+
+
 def test_budgets_are_not_averaged() -> None:
     runs = [record(tokens=10), record(tokens=20, bits=1.0), record(bits=None, seed=1, tokens=3)]
     rows = summary_table(runs)
@@ -150,7 +180,9 @@ def test_a_repeated_seed_counts_once_with_its_later_run() -> None:
     (row,) = summary_table([record(bits=9.0), record(bits=2.0), record(bits=4.0, seed=1)])
     close(row.test_bits_per_byte, 3.0, math.sqrt(2))
     assert (row.seeds, row.superseded) == (2, 1)
-    assert "1 earlier run is left out" in to_markdown([row])
+    assert "1 run is left out: of one seed the last run that ended well counts" in to_markdown([
+        row
+    ])
 
 
 def test_whole_and_part_are_never_in_one_table() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import math
 import sys
 import time
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import torch
 
 from syncattn.analysis.distributions import entropy
 from syncattn.benchmarks.arms import ARMS, Arm
-from syncattn.benchmarks.controls import apply_control, without_coupling
+from syncattn.benchmarks.controls import apply_control, locked_fractions, without_coupling
 from syncattn.benchmarks.environment import environment
 from syncattn.benchmarks.fitting import Fit, fit
 from syncattn.benchmarks.networks import (
@@ -31,8 +33,10 @@ from syncattn.benchmarks.records import BITS_PER_BYTE, Record
 from syncattn.benchmarks.tasks import Recipe, Task, task_named
 from syncattn.data.sources import Lookup
 from syncattn.training import DivergedError
+from syncattn.training.divergence import computed, finite
 
-__all__ = ["Cell", "Trial", "load_plugins", "matched_gap", "prepared", "run_cell"]
+__all__ = ["Cell", "Trial", "failed_record", "load_plugins", "matched_gap", "prepared",
+           "run_cell"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class Trial:
     Attributes:
         key: That of the cell.
         learning_rate: The rate.
-        valid_score: The metric; None where the training diverged.
+        valid_score: The metric; None where the training diverged or the metric is not finite.
     """
 
     key: tuple[Any, ...]
@@ -142,11 +146,10 @@ def _run(cell: Cell) -> list[Record] | Trial:
     except DivergedError as error:
         if cell.is_trial:
             return Trial(cell.key, cell.learning_rate, None)
-        seconds = time.perf_counter() - started
-        return [Record(**common, status="failed", failure=str(error), steps=error.step,
-                       wall_seconds=seconds)]  # fmt: skip
+        return [_diverged(common, error, started)]
     if cell.is_trial:
-        return Trial(cell.key, cell.learning_rate, done.valid_score)
+        score = done.valid_score if math.isfinite(done.valid_score) else None
+        return Trial(cell.key, cell.learning_rate, score)
     records = [_tested(common, cell, task, problem, network, done, started)]
     if cell.also_without_coupling:
         without_coupling(network, arm)
@@ -167,6 +170,23 @@ def prepared(task: str, lookup: Lookup, recipe: Recipe) -> Problem:
     return task_named(task).prepare(lookup, recipe)
 
 
+def failed_record(cell: Cell, error: BaseException) -> Record:
+    """Returns the record of a run that came to no network, or to none that could be described.
+
+    Args:
+        cell: The run.
+        error: Why.
+    """
+    return Record(
+        task=cell.task, arm=cell.arm, mechanism=ARMS[cell.arm].mechanism, control=cell.control,
+        seed=cell.seed, status="failed", failure=str(error) or type(error).__name__,
+        data=prepared(cell.task, cell.lookup, cell.recipe).identity.as_dict(),
+        command=cell.command, learning_rate=cell.learning_rate, trials=_tried(cell),
+        metric=task_named(cell.task).metric, recipe=cell.recipe.as_dict() | {"scale": cell.scale},
+        **environment(cell.device),
+    )  # fmt: skip
+
+
 def load_plugins(plugins: tuple[str, ...]) -> None:
     """Imports what registers arms and tasks of third parties, once.
 
@@ -182,7 +202,9 @@ def load_plugins(plugins: tuple[str, ...]) -> None:
             if not plugin.endswith(".py"):
                 importlib.import_module(plugin)
                 continue
-            name = f"syncattn_plugin_{Path(plugin).stem}"
+            # Files of one name in different folders are different plugins.
+            place = sha256(str(Path(plugin).resolve()).encode()).hexdigest()[:16]
+            name = f"syncattn_plugin_{Path(plugin).stem}_{place}"
             if name in sys.modules:
                 continue
             spec = importlib.util.spec_from_file_location(name, plugin)
@@ -263,9 +285,13 @@ def _common(cell: Cell, task: Task, problem: Problem, network: Network, arm: Arm
         "learning_rate": cell.learning_rate,
         "metric": task.metric,
         "recipe": cell.recipe.as_dict() | {"scale": cell.scale},
-        "trials": [{"learning_rate": r, "valid_score": s} for r, s in cell.trials],
+        "trials": _tried(cell),
         **environment(cell.device),
     }
+
+
+def _tried(cell: Cell) -> list[dict[str, Any]]:
+    return [{"learning_rate": rate, "valid_score": score} for rate, score in cell.trials]
 
 
 def _tested(
@@ -277,14 +303,19 @@ def _tested(
     done: Fit,
     started: float,
 ) -> Record:
-    size = cell.recipe.batch_size
-    test = problem.score(network, "test", batch_size=size)
-    score = test.value(task.metric)
+    size, steps = cell.recipe.batch_size, cell.recipe.steps
+    try:
+        test = computed(
+            partial(problem.score, split="test", batch_size=size), network, steps, probed=network
+        )
+        score = finite("test score", test.value(task.metric), steps)
+    except DivergedError as error:
+        return _diverged(common, error, started)
     in_bits = task.metric == BITS_PER_BYTE
     return Record(
         **common,
         tokens=done.tokens,
-        steps=cell.recipe.steps,
+        steps=steps,
         tokens_per_second=done.tokens / max(done.seconds, 1e-9),
         wall_seconds=time.perf_counter() - started,
         peak_memory_bytes=done.peak_memory_bytes,
@@ -298,9 +329,16 @@ def _tested(
     )
 
 
+def _diverged(common: dict[str, Any], error: DivergedError, started: float) -> Record:
+    seconds = time.perf_counter() - started
+    return Record(
+        **common, status="failed", failure=str(error), steps=error.step, wall_seconds=seconds
+    )
+
+
 def _details(task: Task, problem: Problem, test: Scores) -> dict[str, Any]:
     groups = test.by_group()
-    details: dict[str, Any] = {"by_group": groups, "targets": dict(test.count)}
+    details: dict[str, Any] = {"by_group": groups, "targets": dict(test.count), **test.details()}
     if problem.ceiling is not None:
         details["ceiling"] = problem.ceiling
     if task.failure is not None and task.failure[0] in groups:
@@ -316,16 +354,11 @@ def _diagnostics(network: Network, problem: Problem, size: int) -> dict[str, Any
     network.eval()
     layers = network.synchrony(batch.to(next(network.parameters()).device))
     network.train(was_training)
-    found: dict[str, Any] = {"order_parameter": [], "locked_fraction": [], "entropy": []}
+    found: dict[str, Any] = {"order_parameter": [], "entropy": []}
+    found["locked_fraction"] = locked_fractions(network, layers, batch)
     for layer in layers:
-        order, locked = layer.order_parameter, layer.locked
+        order = layer.order_parameter
         found["order_parameter"].append(None if order is None else float(order.nanmean()))
-        length = layer.weights.shape[-1]
-        pairs = torch.ones(length, length, dtype=torch.bool, device=layer.weights.device)
-        pairs = pairs.tril(-1) if network.backbone.config.is_causal else pairs
-        found["locked_fraction"].append(
-            None if locked is None else float(locked[..., pairs].float().mean())
-        )
         spread = entropy(layer.weights.float()).nanmean()
         found["entropy"].append(float(spread))
     return found

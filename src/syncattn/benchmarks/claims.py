@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from syncattn.benchmarks.records import Record
-from syncattn.benchmarks.scores import ScoreRow, ScoreTable, score_tables
+from syncattn.benchmarks.scores import (
+    Interval,
+    ScoreRow,
+    ScoreTable,
+    paired_interval,
+    score_tables,
+)
 
 __all__ = ["CLAIMS", "Claim", "Measured", "Unchecked", "judge", "known_claims", "register_claim"]
 
-Verdict = Literal["holds", "holds in part", "does not hold", "not checked"]
+Verdict = Literal["holds", "holds in part", "not decided", "does not hold", "not checked"]
 
 
 class Measured(NamedTuple):
@@ -123,68 +129,141 @@ def _beside(found: Measured, verdict: str, figure: str, page: str) -> Measured:
     return Measured(found.verdict, f"{found.figure}; in {page} {differs}{figure}")
 
 
-def row_of(tables: Sequence[ScoreTable], task: str, arm: str, control: str = "none") -> ScoreRow:
-    """Returns the row of an arm, from the table of a task with most seeds.
+def rows_of(
+    tables: Sequence[ScoreTable], task: str, arms: Sequence[str]
+) -> tuple[ScoreTable, dict[str, ScoreRow]]:
+    """Returns the table of a task that has all wanted arms, the one with most seeds they share.
 
     Args:
         tables: Tables of records.
         task: Name of the task.
-        arm: Name of the arm.
-        control: Name of the control.
+        arms: Names of the arms.
 
     Returns:
-        The row.
+        The table, so that one recipe and one data are compared, and the rows by arm.
 
     Raises:
-        Unchecked: If no record has a score of it, smoke runs not counted.
+        Unchecked: If no table has them all, smoke runs not counted.
     """
-    rows = [
-        row
-        for table in tables
-        if table.task == task and table.recipe.get("scale") != "smoke"
-        for row in table.rows
-        if (row.arm, row.control) == (arm, control) and row.by_seed
-    ]
-    if not rows:
-        raise Unchecked(
-            f"no record of {arm} on {task}: run the laptop preset, or name its folder with "
-            f"--records"
-        )
-    return max(rows, key=lambda row: len(row.by_seed))
+    found: list[tuple[ScoreTable, dict[str, ScoreRow]]] = []
+    seen: set[str] = set()
+    for table in tables:
+        if table.task != task or table.recipe.get("scale") == "smoke":
+            continue
+        rows = {row.arm: row for row in table.rows if row.control == "none" and row.arm in arms}
+        seen |= rows.keys()
+        if len(rows) == len(arms):
+            found.append((table, rows))
+    if found:
+        return max(found, key=lambda pair: len(_shared(row.by_seed for row in pair[1].values())))
+    missing = [arm for arm in arms if arm not in seen]
+    what = f"record of {', '.join(missing)}" if missing else f"one recipe of {', '.join(arms)}"
+    raise Unchecked(
+        f"no {what} on {task}: run the laptop preset, or name its folder with --records"
+    )
 
 
-def made_of(tables: Sequence[ScoreTable], *rows: ScoreRow) -> str:
-    """Returns what data and what scale some rows come from, such as "on a part, at laptop size".
+def _shared(scores: Iterable[Mapping[int, float]]) -> list[int]:
+    return sorted(set.intersection(*(set(by_seed) for by_seed in scores)))
+
+
+def between(first: Mapping[int, float], second: Mapping[int, float]) -> Interval | None:
+    """Returns the difference of two scores over the seeds they share; None without one.
 
     Args:
-        tables: Tables of records.
-        rows: Rows of theirs.
+        first: Scores by seed.
+        second: Scores by seed, which are taken away.
+    """
+    seeds = _shared((first, second))
+    return paired_interval([first[seed] - second[seed] for seed in seeds]) if seeds else None
+
+
+def above(gap: Interval | None, margin: float = 0.0) -> bool | None:
+    """Tells whether a difference is above a margin; None where its interval does not tell.
+
+    Args:
+        gap: The difference.
+        margin: The margin.
+
+    Returns:
+        True where the whole interval lies above, False where it lies below, else None, as with one
+        seed.
+    """
+    if gap is None or gap.low is None or gap.high is None or gap.low <= margin <= gap.high:
+        return None
+    return gap.low > margin
+
+
+def below(gap: Interval | None, margin: float = 0.0) -> bool | None:
+    """Tells whether a difference is below a margin; None where its interval does not tell.
+
+    Args:
+        gap: The difference.
+        margin: The margin.
+    """
+    found = above(gap, margin)
+    return None if found is None else not found
+
+
+def concluded(parts: Sequence[bool | None], *tables: ScoreTable) -> Verdict:
+    """Returns the verdict on a claim of several parts.
+
+    Args:
+        parts: Of every part whether it is shown; None where the seeds do not decide.
+        tables: Where they come from.
+
+    Returns:
+        "holds" where all are shown at full scale; "holds in part" where some are and the others
+        undecided, or the scale is another; "does not hold" where one is contradicted; else "not
+        decided".
+    """
+    if False in parts:
+        return "does not hold"
+    if True not in parts:
+        return "not decided"
+    whole = all(
+        table.recipe.get("scale") == "full" and table.data.get("extent") not in {"part", "sample"}
+        for table in tables
+    )
+    return "holds" if whole and None not in parts else "holds in part"
+
+
+def made_of(*tables: ScoreTable) -> str:
+    """Returns what data and what scale tables have, such as "on a part, at laptop size".
+
+    Args:
+        tables: The tables.
 
     Returns:
         Words; nothing about a whole set, or where the records do not tell.
     """
     found: dict[str, None] = {}
     for table in tables:
-        if not any(row is other for row in rows for other in table.rows):
-            continue
         extent, scale = table.data.get("extent"), table.recipe.get("scale")
         words = [f"on a {extent}"] if extent in {"part", "sample"} else []
         found[", ".join([*words, *([f"at {scale} size"] if scale else [])])] = None
     return "; ".join(words for words in found if words)
 
 
-def told(row: ScoreRow, *, scale: float = 1.0, unit: str = "") -> str:
-    """Returns a difference to softmax in words.
+def told(gap: Interval | None, *, scale: float = 1.0, unit: str = "", digits: int = 2) -> str:
+    """Returns a difference in words.
 
     Args:
-        row: The row, whose difference is known.
+        gap: The difference.
         scale: Multiplies the figures.
         unit: After them.
+        digits: After the decimal point.
+
+    Returns:
+        Mean, interval where there is one, and number of seeds.
+
+    Raises:
+        Unchecked: If there is none.
     """
-    gap = row.to_baseline
     if gap is None:
-        raise Unchecked("no softmax run shares a seed with it")
+        raise Unchecked("no two runs to compare share a seed")
     ends = ""
     if gap.low is not None and gap.high is not None:
-        ends = f" [{scale * gap.low:+.2f}, {scale * gap.high:+.2f}]"
-    return f"{scale * gap.mean:+.2f}{ends}{unit}, {gap.seeds} seeds"
+        ends = f" [{scale * gap.low:+.{digits}f}, {scale * gap.high:+.{digits}f}]"
+    seeds = "1 seed" if gap.seeds == 1 else f"{gap.seeds} seeds"
+    return f"{scale * gap.mean:+.{digits}f}{ends}{unit}, {seeds}"

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from syncattn.benchmarks.claims import Claim, Measured, made_of, register_claim, row_of, told
-from syncattn.benchmarks.scores import ScoreTable
+from syncattn.benchmarks.claims import (
+    Claim,
+    Measured,
+    above,
+    below,
+    between,
+    concluded,
+    made_of,
+    register_claim,
+    rows_of,
+    told,
+)
+from syncattn.benchmarks.scores import Interval, ScoreTable
 from syncattn.functional import kuramoto_attention, kuramoto_attention_weights
 from syncattn.functional.phase_energy import phase_energy
 from syncattn.reference import frustrated_synchronization
@@ -18,6 +29,9 @@ __all__: list[str] = []
 _KURAMOTO, _FRUSTRATED = "arXiv 2606.11585", "arXiv 2606.18694"
 _RUN = "syncattn claims run "
 _LAPTOP = "syncattn benchmark run --preset laptop --data FOLDER"
+
+# Bits per byte above softmax that still count as tracking it: 3 percent of the published 1.611.
+_TRACKS = 0.05
 
 
 def _phases() -> torch.Tensor:
@@ -41,7 +55,8 @@ def _gradient() -> Measured:
 
 def _transition() -> Measured:
     theta = _phases()
-    weights = torch.rand(1, 2, 12, 12, dtype=torch.float64).tril(-1)
+    draw = torch.Generator().manual_seed(1)
+    weights = torch.rand(1, 2, 12, 12, generator=draw, dtype=torch.float64).tril(-1)
     one, none = (torch.full((2, 1, 1, 1), v, dtype=torch.float64) for v in (1.0, 0.0))
     delayed = frustrated_synchronization(
         weights, theta, theta, torch.cat([none, one], 1), torch.cat([none, none], 1)
@@ -57,23 +72,32 @@ def _transition() -> Measured:
 
 def _copying(tables: Sequence[ScoreTable]) -> Measured:
     arms = ("frustrated", "kuramoto", "softmax")
-    rows = {arm: row_of(tables, "copy", arm) for arm in arms}
-    means = {arm: row.score.mean for arm, row in rows.items() if row.score}
-    figure = "accuracy of copying: " + ", ".join(f"{arm} {means[arm]:.3f}" for arm in arms)
-    figure += f" ({len(rows['frustrated'].by_seed)} seeds); real text by copy depth not measured"
-    if means["frustrated"] > max(means["kuramoto"], means["softmax"]):
-        return Measured("holds in part", figure)
-    return Measured("does not hold", figure)
+    table, rows = rows_of(tables, "copy", arms)
+    means = {arm: row.score.mean for arm, row in rows.items() if row.score is not None}
+    known = ", ".join(f"{arm} {means[arm]:.3f}" for arm in arms if arm in means)
+    base, kernel = rows["kuramoto"].to_baseline, rows["frustrated"].to_baseline
+    over_base = between(rows["frustrated"].by_seed, rows["kuramoto"].by_seed)
+    figure = (
+        f"accuracy of copying: {known}; base layer against softmax {told(base, digits=3)}; with "
+        f"the kernel {told(kernel, digits=3)}; {made_of(table)}"
+    ).rstrip("; ")
+    # The worst of the three without its kernel, the best with it.
+    parts = [below(base), above(over_base), above(kernel)]
+    return Measured(concluded(parts, table), f"{figure}; real text by copy depth not measured")
 
 
-def _wikipedia(tables: Sequence[ScoreTable], arm: str, *, should_be_below: bool) -> Measured:
-    row = row_of(tables, "enwik8-char", arm)
-    gap = told(row, unit=" bits against softmax")
-    figure = ", ".join(filter(None, (gap, made_of(tables, row))))
-    assert row.to_baseline is not None
-    below = row.to_baseline.mean < 0
-    # So much less training says little of the published budget.
-    return Measured("holds in part" if below == should_be_below else "does not hold", figure)
+def _tracks(gap: Interval | None) -> bool | None:
+    return below(gap, _TRACKS)
+
+
+def _wikipedia(
+    tables: Sequence[ScoreTable], arm: str, shown: Callable[[Interval | None], bool | None]
+) -> Measured:
+    table, rows = rows_of(tables, "enwik8-char", (arm, "softmax"))
+    gap = rows[arm].to_baseline
+    figure = told(gap, unit=" bits against softmax", digits=4)
+    figure = ", ".join(filter(None, (figure, made_of(table))))
+    return Measured(concluded([shown(gap)], table), figure)
 
 
 register_claim(Claim(
@@ -89,7 +113,7 @@ register_claim(Claim(
     "1.637 ± 0.010 against 1.616 ± 0.004 bits per character at 1 M parameters on enwik8",
     f"{_KURAMOTO}, abstract",
     _LAPTOP + " --tasks enwik8-char",
-    from_records=lambda tables: _wikipedia(tables, "kuramoto", should_be_below=False),
+    from_records=lambda tables: _wikipedia(tables, "kuramoto", above),
 ))  # fmt: skip
 register_claim(Claim(
     "frustrated-delay",
@@ -103,14 +127,15 @@ register_claim(Claim(
     "1.5953 ± 0.0014 bits per character at 1 M parameters on enwik8, softmax 1.611",
     f"{_FRUSTRATED}, abstract",
     _LAPTOP + " --tasks enwik8-char",
-    from_records=lambda tables: _wikipedia(tables, "frustrated", should_be_below=True),
+    from_records=lambda tables: _wikipedia(tables, "frustrated", below),
 ))  # fmt: skip
 register_claim(Claim(
     "frustrated-meanfield",
     "without any feed-forward, coupled to collective modes, it tracks the transformer",
     f"{_FRUSTRATED}, abstract",
     "syncattn benchmark run --tasks enwik8-char --arms softmax frustrated-meanfield --data FOLDER",
-    from_records=lambda tables: _wikipedia(tables, "frustrated-meanfield", should_be_below=True),
+    f"to track is to cost at most {_TRACKS} bits more",
+    from_records=lambda tables: _wikipedia(tables, "frustrated-meanfield", _tracks),
 ))  # fmt: skip
 register_claim(Claim(
     "frustrated-copying",
@@ -124,5 +149,5 @@ register_claim(Claim(
     "the ladder of sizes is complete through 4 M parameters",
     f"{_FRUSTRATED}, abstract",
     "syncattn benchmark run --tasks enwik8-char --scale full",
-    why_not="days of training on the machines at hand",
+    why_not="days of training on two processor cores",
 ))  # fmt: skip

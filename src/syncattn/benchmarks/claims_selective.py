@@ -14,6 +14,9 @@ __all__: list[str] = []
 _PAPER = "arXiv 2602.14445"
 _RUN = "syncattn claims run "
 
+# Shares of the pairs of different tokens between which locking is sparse: some lock, most do not.
+_FEWEST, _MOST = 1e-3, 0.5
+
 
 def _layer(hidden_size: int = 512, heads: int = 8) -> SelectiveSynchronization:
     torch.manual_seed(0)
@@ -53,9 +56,11 @@ def _sparsity() -> Measured:
     locked = (weights[..., _off_diagonal(512)] > 0).double().mean().item()
     figure = (
         f"{locked:.4%} of the pairs of different tokens lock at the published initial values "
-        f"(width 512, 8 heads, 512 random tokens): every token sees itself alone"
+        f"(width 512, 8 heads, 512 random tokens)"
     )
-    return Measured("does not hold" if locked < 1e-3 else "holds in part", figure)
+    if not locked:
+        figure += ": every token sees itself alone"
+    return Measured("holds" if _FEWEST <= locked <= _MOST else "does not hold", figure)
 
 
 @torch.no_grad()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
 
+from syncattn import _validation as check
 from syncattn.benchmarks.arms import ARMS
 from syncattn.benchmarks.cells import load_plugins, prepared
 from syncattn.benchmarks.commands_tables import (
@@ -22,13 +23,14 @@ from syncattn.benchmarks.commands_tables import (
     write_tables,
 )
 from syncattn.benchmarks.controls import CONTROLS
+from syncattn.benchmarks.executors import usable_cores
 from syncattn.benchmarks.grid import Entry, Grid, GridResult, Settings
 from syncattn.benchmarks.kernels import KernelsConfig, run_kernels
 from syncattn.benchmarks.leaks import Finding, check_arm, check_data
 from syncattn.benchmarks.presets import entries_of, preset_entries
 from syncattn.benchmarks.score_text import print_scores
 from syncattn.benchmarks.scores import score_tables
-from syncattn.benchmarks.tasks import TASKS, task_named
+from syncattn.benchmarks.tasks import SCALES, TASKS, task_named
 from syncattn.data.sources import Lookup
 
 __all__ = ["BenchmarkConfig", "RunConfig", "output_of", "run_benchmark"]
@@ -176,10 +178,19 @@ def run_benchmark(config: BenchmarkConfig) -> int:
     if isinstance(action, TableConfig):
         return rebuild_tables(action, console)
     if isinstance(action, KernelsConfig):
-        written = ", ".join(str(path) for path in run_kernels(action))
-        console.print(f"Written: {written}", highlight=False, soft_wrap=True)
-        return 0
+        return _kernels(action, console)
     return compare_runs(action, console)
+
+
+def _kernels(config: KernelsConfig, console: Console) -> int:
+    written = run_kernels(config)
+    told = ", ".join(str(path) for path in written)
+    console.print(f"Written: {told}", highlight=False, markup=False, soft_wrap=True)
+    rows: list[dict[str, Any]] = json.loads(written[0].read_text(encoding="utf-8"))["rows"]
+    if all(row["refused"] for row in rows):
+        console.print("Nothing was measured; the table says why.")
+        return 1
+    return 0
 
 
 def _list(config: ListConfig, console: Console) -> int:
@@ -198,7 +209,11 @@ def _list(config: ListConfig, console: Console) -> int:
 
 def _check(config: CheckConfig, console: Console) -> int:
     load_plugins(config.plugins)
-    task_named("copy")
+    check.require_choice(config.scale, "scale", SCALES)
+    for name in config.tasks or ("copy",):
+        task_named(name)
+    for name in config.arms:
+        check.require_choice(name, "arms", ARMS)
     lookup = _lookup(config)
     wrong = 0
     for name in config.tasks or TASKS:
@@ -207,13 +222,13 @@ def _check(config: CheckConfig, console: Console) -> int:
         try:
             problem = prepared(name, lookup, recipe)
         except Exception as error:
-            console.print(f"{name}: not checked: {error}", highlight=False)
+            console.print(f"{name}: not checked: {error}", highlight=False, markup=False)
             wrong += 1
             continue
         identity = problem.identity
         console.print(
             f"{name}: {identity.name} ({identity.extent}, {identity.sha256[:8]})", style="bold",
-            highlight=False,
+            highlight=False, markup=False,
         )  # fmt: skip
         wrong += _show(check_data(task, problem), "", console)
         for arm in config.arms or ARMS:
@@ -225,7 +240,7 @@ def _check(config: CheckConfig, console: Console) -> int:
 def _show(findings: Sequence[Finding], label: str, console: Console) -> int:
     for finding in findings:
         line = f"  {finding.verdict:5} {label}{finding.what}: {finding.figure}"
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, markup=False)
     return sum(finding.verdict == "wrong" for finding in findings)
 
 
@@ -271,11 +286,11 @@ def _report(result: GridResult, output: Path, console: Console) -> int:
         console.print("Not applicable:", style="bold")
         for line in result.not_applicable:
             console.print(f"  {line}", highlight=False, markup=False)
-    failed = [record for record in result.records if record.status == "failed"]
+    failed = sum(row.failed for table in tables for row in table.rows)
     console.print(
-        f"{len(result.records)} records in {output}, {len(failed)} of them of failed runs.",
-        highlight=False,
-    )
+        f"{len(result.records)} records in {output}, {failed} of them of failed runs.",
+        highlight=False, markup=False,
+    )  # fmt: skip
     if result.num_left:
         console.print(f"{result.num_left} runs are left: give the same command again to go on.")
     if problems:
@@ -297,6 +312,7 @@ def _entries(config: RunConfig, scale: str) -> list[Entry]:
             config.seeds or None, scale=scale,
         )  # fmt: skip
     else:
+        every = preset_entries(config.preset)
         entries = [
             replace(
                 entry,
@@ -304,9 +320,11 @@ def _entries(config: RunConfig, scale: str) -> list[Entry]:
                 controls=tuple(c for c in entry.controls if c in (config.controls or CONTROLS)),
                 seeds=config.seeds or entry.seeds,
             )
-            for entry in preset_entries(config.preset)
+            for entry in every
             if entry.task in (config.tasks or TASKS)
         ]
+        entries = [entry for entry in entries if entry.controls]
+        _require_in_preset(config, every, entries)
     if config.steps is not None:
         entries = [
             replace(entry, recipe=replace(entry.recipe, steps=config.steps)) for entry in entries
@@ -314,12 +332,29 @@ def _entries(config: RunConfig, scale: str) -> list[Entry]:
     return entries
 
 
+def _require_in_preset(config: RunConfig, every: list[Entry], left: list[Entry]) -> None:
+    """Refuses tasks and controls of which a preset has nothing."""
+    tasks = {entry.task for entry in left}
+    controls = {control for entry in left for control in entry.controls}
+    lost = [task for task in config.tasks if task not in tasks]
+    lost += [control for control in config.controls if control not in controls]
+    if lost:
+        there = dict.fromkeys(entry.task for entry in every)
+        told = dict.fromkeys(control for entry in every for control in entry.controls)
+        raise ValueError(
+            f"`tasks` and `controls` must be of the preset {config.preset}, which has "
+            f"{', '.join(there)} and, not with every task, {', '.join(told)}; got "
+            f"{', '.join(lost)}, which it does not run. Give --scale {config.preset} and --tasks "
+            f"in place of --preset."
+        )
+
+
 def _workers(config: RunConfig) -> int:
     if config.workers is not None:
         if config.workers < 1:
             raise ValueError(f"`workers` must be at least 1; got {config.workers}. Give more.")
         return config.workers
-    return 1 if config.device != "cpu" else os.cpu_count() or 1
+    return 1 if config.device != "cpu" else usable_cores()
 
 
 def _lookup(config: CheckConfig | RunConfig) -> Lookup:

@@ -21,7 +21,10 @@ __all__ = ["ClaimsConfig", "run_claims"]
 
 @dataclass(frozen=True)
 class ListClaimsConfig:
-    """List every claim with its verdict: by records, by the documentation, or not checked."""
+    """List every claim with its verdict: by records, by the documentation, or not checked.
+
+    Where the seeds of the records leave it open, a claim is not decided.
+    """
 
     records: tuple[Path, ...] = ()
     """Files of records, or folders with a records.jsonl; every one below results/ when left out."""
@@ -41,17 +44,18 @@ class RunClaimConfig:
     """The claim; see `syncattn claims list`."""
 
     records: tuple[Path, ...] = ()
-    """Files of records, or folders with a records.jsonl; every one below results/ when left out."""
+    """Files of records, or folders with a records.jsonl; every one below results/ when left out.
+    Not with --again, and only for a claim that records can judge."""
 
     again: bool = False
     """Give the claim's own command first, a run of the benchmark that takes minutes to hours and
     goes on where it stopped, and judge by what it came to."""
 
     data: Path | None = None
-    """A folder or file with your data for that run, where the command says FOLDER."""
+    """With --again: a folder or file with your data, where the command says FOLDER."""
 
     output: Path | None = None
-    """Folder of that run; the benchmark's own when left out."""
+    """With --again: folder of that run; the benchmark's own when left out."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,11 @@ def run_claims(config: ClaimsConfig) -> int:
         config: The parsed command line.
 
     Returns:
-        0, or 1 when a claim could not be checked.
+        0, or 1 when a claim could not be checked or something failed in the run for it.
 
     Raises:
-        ValueError: If there is no such claim, no such record, or no command that could be given
-            again.
+        ValueError: If there is no such claim, no such record, no command that could be given again,
+            or an option that would do nothing.
     """
     action, console = config.action, Console()
     if isinstance(action, RunClaimConfig):
@@ -112,7 +116,8 @@ def _reproduce(config: RunClaimConfig, console: Console) -> int:
             f"`name` must be a claim: {', '.join(claims)}; got {config.name!r}. Choose one."
         )
     claim = claims[config.name]
-    paths = (_run_again(claim, config),) if config.again else config.records
+    _refuse_idle(claim, config)
+    paths, code = _run_again(claim, config) if config.again else (config.records, 0)
     found = judge(claim, _records(paths, console), may_measure=True)
     for label, text in (
         ("claim", claim.claim), ("source", claim.source), ("verdict", found.verdict),
@@ -120,11 +125,31 @@ def _reproduce(config: RunClaimConfig, console: Console) -> int:
     ):  # fmt: skip
         if text:
             console.print(f"{label}: {text}", highlight=False, markup=False)
-    return 1 if found.verdict == "not checked" else 0
+    return code or int(found.verdict == "not checked")
 
 
-def _run_again(claim: Claim, config: RunClaimConfig) -> Path:
-    """Gives the command of a claim and returns the folder of its records."""
+def _refuse_idle(claim: Claim, config: RunClaimConfig) -> None:
+    """Refuses options that would do nothing."""
+    for name in ("data", "output"):
+        value = getattr(config, name)
+        if value is not None and not config.again:
+            raise ValueError(
+                f"`{name}` must come with --again, which makes the run it is for; got {value} "
+                f"alone. Add --again, or leave --{name} out."
+            )
+    if config.records and (config.again or claim.from_records is None):
+        reason = (
+            "with --again, which judges by its own run"
+            if config.again
+            else f"for a claim that no records judge, such as {claim.name!r}"
+        )
+        raise ValueError(
+            f"`records` must be left out {reason}; got {config.records[0]}. Leave --records out."
+        )
+
+
+def _run_again(claim: Claim, config: RunClaimConfig) -> tuple[tuple[Path, ...], int]:
+    """Gives the command of a claim; returns the folder of its records and the exit code."""
     words = shlex.split(claim.command)
     if words[:3] != ["syncattn", "benchmark", "run"]:
         raise ValueError(
@@ -133,5 +158,5 @@ def _run_again(claim: Claim, config: RunClaimConfig) -> Path:
         )
     run = replace(tyro.cli(RunConfig, args=words[3:]), data=config.data)
     run = run if config.output is None else replace(run, output=config.output)
-    run_benchmark(BenchmarkConfig(run))
-    return output_of(run)
+    code = run_benchmark(BenchmarkConfig(run))
+    return (output_of(run),), code

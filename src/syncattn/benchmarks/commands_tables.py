@@ -107,7 +107,8 @@ def write_tables(
         save_figure(
             score_dots(panels, title="One dot per seed, a bar at the mean"), output / "table"
         )
-    console.print(f"Written to {output}: table.md, table.csv, table.png.", highlight=False)
+    console.print(f"Written to {output}: table.md, table.csv, table.png.",
+                  highlight=False, markup=False)  # fmt: skip
 
 
 def compare_runs(config: CompareConfig, console: Console) -> int:

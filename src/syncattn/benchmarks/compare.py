@@ -6,8 +6,6 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
-from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from inspect import Parameter, signature
 from pathlib import Path
@@ -19,16 +17,16 @@ from rich.console import Console
 from syncattn import _validation as check
 from syncattn.analysis import learning_curves, save_figure
 from syncattn.benchmarks.arms import ARMS, count_parameters, matched_config
-from syncattn.benchmarks.executors import worker_pool
-from syncattn.benchmarks.job import Job, run_job
-from syncattn.benchmarks.records import Record, append_record, read_records
+from syncattn.benchmarks.executors import in_process, in_workers, usable_cores
+from syncattn.benchmarks.job import Job, failed_job, run_job
+from syncattn.benchmarks.records import Record, append_record, by_seed, read_records
 from syncattn.benchmarks.tables import print_table, summary_table, to_csv, to_markdown
 from syncattn.data import Corpus, load_corpus
 from syncattn.models import SyncAttnConfig
 from syncattn.training import TrainingConfig
 from syncattn.training.writing import require_name
 
-__all__ = ["CompareConfig", "Comparison"]
+__all__ = ["CompareConfig", "Comparison", "require_writable"]
 
 _ARGUMENTS = (
     *(
@@ -96,7 +94,7 @@ class CompareConfig:
     """Compile what happens around the products, on a CPU with a C compiler: about half the time."""
 
     resume: bool = False
-    """Go on with a run that was stopped; what is finished is kept."""
+    """Go on with a run that was stopped; what ended well is kept, what failed is tried again."""
 
 
 class Comparison:
@@ -142,16 +140,24 @@ class Comparison:
         identity = self.corpus.identity
         console.print(
             f"Corpus {identity.name}: {sum(identity.num_bytes.values()):,} bytes in "
-            f"{identity.num_files:,} files, {'whole' if identity.whole else 'a part'}."
+            f"{identity.num_files:,} files, {'whole' if identity.whole else 'a part'}.",
+            markup=False,
         )
-        done = {(record.arm, record.seed) for record in self._finished()}
+        done = {(r.arm, r.seed) for r in self._finished() if r.status == "ok"}
         jobs = [job for job in self._jobs() if (job.arm, job.training.seed) not in done]
         workers = min(self.config.workers or _default_workers(), max(1, len(jobs)))
         if jobs:
             console.print(
                 f"{len(jobs)} trainings of {self.config.steps} steps, {workers} at a time."
             )
-        for record in _run(jobs, workers):
+        # The mechanisms stand in order of cost: the longest first leaves no core idle at the end.
+        outcomes = (
+            in_process(run_job, jobs, None) if workers == 1
+            else in_workers(run_job, jobs[::-1], None, workers=workers)
+        )  # fmt: skip
+        for job, record, error in outcomes:
+            if error is not None:
+                record = failed_job(job, self.corpus, error)
             append_record(self.records, record)
         return self._report(console)
 
@@ -187,20 +193,22 @@ class Comparison:
         if curves:
             save_figure(learning_curves(curves), output / "curves")
         print_table(rows, console=console)
-        console.print(f"Written to {output}: table.md, curves.png and, for each mechanism,")
+        console.print(
+            f"Written to {output}: table.md, curves.png and, for each mechanism,", markup=False
+        )
         console.print("  weights.png (what it looks at), sample.txt (what it writes) and model/.")
         for record in records:
             if record.status != "ok":
-                console.print(f"{record.arm}, seed {record.seed}, failed: {record.failure}")
+                failed = f"{record.arm}, seed {record.seed}, failed: {record.failure}"
+                console.print(failed, markup=False)
         return all(record.status == "ok" for record in records)
 
     def _finished(self) -> list[Record]:
         if not self.records.exists():
             return []
         records, _ = read_records(self.records)
-        known = [record for record in records if (record.arm, record.seed) in self.training]
-        order = list(self.training)
-        return sorted(known, key=lambda record: order.index((record.arm, record.seed)))
+        runs = {name: by_seed(r for r in records if r.arm == name) for name in self.arms}
+        return [runs[name][seed] for name, seed in self.training if seed in runs[name]]
 
     def _training(self, name: str, seed: int) -> TrainingConfig:
         config = self.config
@@ -255,7 +263,7 @@ class Comparison:
             )
         if output.exists() and any(output.iterdir()):
             self._require_same_settings()
-        _require_writable(output)
+        require_writable(output)
 
     def _require_same_settings(self) -> None:
         output, path = self.config.output, self.config.output / "settings.json"
@@ -301,8 +309,15 @@ def _mechanisms(config: CompareConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys(config.mechanisms))
 
 
-def _require_writable(folder: Path) -> None:
-    """Refuses a folder that cannot be made or written, and leaves no trace of the trial."""
+def require_writable(folder: Path) -> None:
+    """Refuses a folder that cannot be made or written, and leaves no trace of the trial.
+
+    Args:
+        folder: The folder that `output` names.
+
+    Raises:
+        ValueError: If it cannot.
+    """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -321,23 +336,7 @@ def _require_writable(folder: Path) -> None:
 
 
 def _default_workers() -> int:
-    return 1 if torch.accelerator.is_available() else os.cpu_count() or 1
-
-
-def _run(jobs: list[Job], workers: int) -> Iterator[Record]:
-    """Yields the records as they come, in this process for one worker."""
-    if workers == 1:
-        yield from map(run_job, jobs)
-        return
-    with worker_pool(workers) as pool:
-        # The mechanisms stand in order of cost: the longest first leaves no core idle at the end.
-        futures = [pool.submit(run_job, job) for job in reversed(jobs)]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    return 1 if torch.accelerator.is_available() else usable_cores()
 
 
 def _plain(config: SyncAttnConfig) -> dict[str, Any]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import nn
 
+from syncattn.analysis.heads import locked_share
 from syncattn.benchmarks.arms import Arm
 from syncattn.benchmarks.controls_weights import (
     MixedBy,
@@ -14,8 +18,16 @@ from syncattn.benchmarks.controls_weights import (
 )
 from syncattn.benchmarks.networks import Adapter, Network
 from syncattn.benchmarks.problems import Batch
+from syncattn.nn import Synchrony
 
-__all__ = ["CONTROLS", "apply_control", "dynamics_of", "why_not", "without_coupling"]
+__all__ = [
+    "CONTROLS",
+    "apply_control",
+    "dynamics_of",
+    "locked_fractions",
+    "why_not",
+    "without_coupling",
+]
 
 CONTROLS: dict[str, str] = {
     "none": "the arm itself",
@@ -81,7 +93,8 @@ def apply_control(network: Network, control: str, arm: Arm, batch: Batch) -> Non
     elif control == "random":
         length = network.backbone.config.max_position_embeddings
         heads = network.backbone.config.num_attention_heads
-        density = _locked_fractions(network, batch) if arm.mechanism == "selective" else None
+        selective = arm.mechanism == "selective"
+        density = locked_fractions(network, network.synchrony(batch), batch) if selective else None
         rules = [
             fixed_rule(heads, length, layer=i, density=None if density is None else density[i])
             for i in range(len(network.attentions))
@@ -137,14 +150,27 @@ def _replace(network: Network, rule: nn.Module) -> None:
     ])
 
 
-def _locked_fractions(network: Network, batch: Batch) -> list[float]:
-    """Returns the share of visible pairs of different tokens that lock, layer by layer."""
-    fractions: list[float] = []
-    for layer in network.synchrony(batch):
-        assert layer.locked is not None
-        length = layer.locked.shape[-1]
-        seen = network.backbone.config.is_causal
-        pairs = layer.locked.new_ones(length, length).tril(-1)
-        pairs = pairs if seen else pairs | pairs.mT
-        fractions.append(layer.locked[..., pairs].float().mean().item())
-    return fractions
+def locked_fractions(
+    network: Network, layers: Sequence[Synchrony], batch: Batch
+) -> list[float | None]:
+    """Returns the share of visible pairs of different real tokens that lock, layer by layer.
+
+    Args:
+        network: The network.
+        layers: What each of its layers did with the batch.
+        batch: The batch.
+
+    Returns:
+        One number per layer; None where locking has no meaning or there is no pair.
+    """
+    if not layers:
+        return []
+    length = layers[0].weights.shape[-1]
+    visible = torch.ones(1, 1, length, length, dtype=torch.bool, device=layers[0].weights.device)
+    if network.backbone.config.is_causal:
+        visible = visible.tril()
+    if batch.mask is not None:
+        real = batch.mask.to(visible.device)
+        visible = visible & real[:, None, :, None] & real[:, None, None, :]
+    return [None if layer.locked is None else locked_share(layer.locked, visible)
+            for layer in layers]  # fmt: skip

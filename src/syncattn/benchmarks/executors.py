@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-__all__ = ["ATTEMPTS", "Outcome", "in_process", "in_workers", "on_ray"]
+__all__ = ["ATTEMPTS", "Outcome", "in_process", "in_workers", "on_ray", "usable_cores"]
 
 ATTEMPTS = 2
 """Times a cell is begun before a worker that dies on it counts as the cell's failure."""
@@ -75,6 +75,8 @@ def in_workers(
         yield from _together(run, waiting, suspects, deadline, workers)
         # A death takes all processes of a pool along: alone, each is answerable for its own.
         for cell in suspects:
+            if not _in_time(deadline):
+                return
             yield _alone(run, cell)
 
 
@@ -186,11 +188,18 @@ def worker_pool(workers: int) -> ProcessPoolExecutor:
         workers: How many processes.
     """
     # Threads of one process would wait for the other's at every small product.
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, usable_cores() // workers)
     return ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads,
         initargs=(threads,),
     )  # fmt: skip
+
+
+def usable_cores() -> int:
+    """Returns the cores that this process may use; a container or `taskset` may allow fewer."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _in_time(deadline: float | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import webbrowser
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from syncattn.benchmarks.records import read_records
-from syncattn.benchmarks.runs import load_trained
+from syncattn.benchmarks.runs import DamagedModelError, load_trained, trained_folder
 
 if TYPE_CHECKING:
     from syncattn.models import SyncAttnForCausalLM
@@ -53,22 +54,38 @@ def load_models(run: Path) -> dict[str, SyncAttnForCausalLM]:
         run: Folder of a comparison, of one of its trainings, or of a saved model.
 
     Returns:
-        Models by name, in the order of the run.
+        Models by name, in the order of the run; those whose folder is gone or whose file is damaged
+        are named on the standard error and left out.
 
     Raises:
+        DamagedModelError: If all of them are damaged.
         ValueError: If there is no model.
     """
     if not (run / "records.jsonl").is_file():
         model = load_trained(run)
         return {model.config.mechanism: model}
     records, _ = read_records(run / "records.jsonl")
-    names = dict.fromkeys(record.arm for record in records if record.status == "ok")
+    ended = [record for record in records if record.status == "ok"]
+    names = dict.fromkeys(r.arm for r in ended if trained_folder(run, r).is_dir())
     if not names:
         raise ValueError(
-            f"`run` must hold a training that ended well; got {run}, which holds none. Run the "
-            f"comparison again."
+            f"`run` must hold the model of a training that ended well; got {run}, which holds "
+            f"none. Run the comparison again."
         )
-    return {name: load_trained(run, name) for name in names}
+    gone = dict.fromkeys(record.arm for record in ended if record.arm not in names)
+    if gone:
+        print(f"Left out, for {run} lacks their models: {', '.join(gone)}.", file=sys.stderr)
+    found: dict[str, SyncAttnForCausalLM] = {}
+    damage: DamagedModelError | None = None
+    for name in names:
+        try:
+            found[name] = load_trained(run, name)
+        except DamagedModelError as error:
+            damage = error
+            print(f"Left out: {name}. {error}", file=sys.stderr)
+    if damage is not None and not found:
+        raise damage
+    return found
 
 
 def run_explore(config: ExploreConfig) -> int:
@@ -98,8 +115,8 @@ def run_explore(config: ExploreConfig) -> int:
 
     if not 2 <= config.max_length <= MOST_TOKENS:
         raise ValueError(
-            f"`max_length` must be between 2 and {MOST_TOKENS}; got {config.max_length}. The "
-            f"matrix of a longer text could not be looked at."
+            f"`max_length` must be between 2 and {MOST_TOKENS}; got {config.max_length}. One token "
+            f"has no pair, and the matrix of a longer text could not be looked at."
         )
     models = load_models(config.run)
     if config.mechanism is not None and config.mechanism not in models:

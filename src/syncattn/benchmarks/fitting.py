@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from syncattn._validation import OverflowedError
+from syncattn._typing import Float, Tensor
 from syncattn.benchmarks.networks import Network
-from syncattn.benchmarks.problems import Problem, unscored
-from syncattn.training import DivergedError, TrainingConfig, parameter_groups
+from syncattn.benchmarks.problems import Batch, Problem, unscored
+from syncattn.training import TrainingConfig, parameter_groups
+from syncattn.training.divergence import computed, finite
 from syncattn.training.memory import PeakMemory
 
 __all__ = ["Fit", "fit"]
@@ -63,7 +65,7 @@ def fit(
         The curve and what was measured.
 
     Raises:
-        DivergedError: If the loss or the gradient stops being finite.
+        DivergedError: If a loss, the gradient or what the network computes is not finite.
     """
     network.to(device).train()
     groups = parameter_groups(network, config.weight_decay)
@@ -79,25 +81,20 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate_at(step)
             moved = batch.to(device)
-            try:
-                logits = network(moved).float()
-            except OverflowedError as error:
-                raise DivergedError(step, "output of the network", math.inf) from error
-            loss = cross_entropy(
-                logits.reshape(-1, logits.shape[-1]), moved.target.reshape(-1),
-                ignore_index=unscored,
-            )  # fmt: skip
-            _require_finite("training loss", loss, step)
+            loss = computed(partial(_loss, batch=moved), network, step, probed=network)
+            finite("training loss", loss, step)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(parameters, config.gradient_clip or math.inf)
-            _require_finite("gradient norm", norm, step)
+            finite("gradient norm", norm, step)
             optimizer.step()
             optimizer.zero_grad()
             done.seconds += time.perf_counter() - started
             done.tokens += batch.inputs.shape[0] * batch.inputs.shape[1]
             nats, since = nats + loss.item(), since + 1
             if (step + 1) % config.evaluation_interval == 0 or step + 1 == config.steps:
-                scores = problem.score(network, "valid", batch_size=config.batch_size)
+                valid = partial(problem.score, split="valid", batch_size=config.batch_size)
+                scores = computed(valid, network, step + 1, probed=network)
+                finite("validation loss", scores.nats_per_target, step + 1)
                 done.valid_score = scores.value(metric)
                 done.curve.append({
                     "step": step + 1, "tokens": done.tokens, "train_nats": nats / since,
@@ -108,7 +105,8 @@ def fit(
     return done
 
 
-def _require_finite(what: str, value: torch.Tensor, step: int) -> None:
-    number = float(value.detach())
-    if not math.isfinite(number):
-        raise DivergedError(step, what, number)
+def _loss(network: Network, batch: Batch) -> Float[Tensor, ""]:
+    logits = network(batch).float()
+    return cross_entropy(
+        logits.reshape(-1, logits.shape[-1]), batch.target.reshape(-1), ignore_index=unscored
+    )

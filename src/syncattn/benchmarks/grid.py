@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 import time
@@ -15,13 +16,13 @@ from syncattn.benchmarks.arms import ARMS
 from syncattn.benchmarks.cells import (
     Cell,
     Trial,
+    failed_record,
     load_plugins,
     matched_gap,
     prepared,
     run_cell,
 )
 from syncattn.benchmarks.controls import why_not
-from syncattn.benchmarks.environment import environment
 from syncattn.benchmarks.executors import Outcome, in_process, in_workers, on_ray
 from syncattn.benchmarks.problems import Problem
 from syncattn.benchmarks.records import Record, append_line, append_record, read_records
@@ -145,16 +146,22 @@ class Grid:
         deadline = None if minutes is None else time.monotonic() + 60 * minutes
         cells = self._cells()
         rates = self._tune(cells, deadline)
-        runs = [replace(cell, learning_rate=rates[self._unit(cell)][0],
-                        trials=rates[self._unit(cell)][1])
-                for cell in cells if self._unit(cell) in rates]  # fmt: skip
         done = self._done()
-        runs = [cell for cell in runs if not self._names(cell) <= done]
-        left = len(runs) + sum(self._unit(cell) not in rates for cell in cells)
+        wanted = [cell for cell in cells if not self._names(cell) <= done]
+        left, runs = len(wanted), list[Cell]()
+        for cell in wanted:
+            if (chosen := rates.get(self._unit(cell))) is None:
+                continue
+            rate, trials = chosen
+            if rate is not None:
+                runs.append(replace(cell, learning_rate=rate, trials=trials))
+                continue
+            left -= 1
+            without = replace(cell, learning_rate=math.nan, trials=trials)
+            self._keep_all(Outcome(without, None, _no_rate(cell)))
         for outcome in self._progress(runs, deadline, "runs"):
             left -= 1
-            for record in self._records_of(outcome):
-                self._keep(record)
+            self._keep_all(outcome)
         self._write_again()
         records = self._read()
         return GridResult(records, self.problems, self.not_applicable, left)
@@ -217,8 +224,8 @@ class Grid:
 
     def _tune(
         self, cells: Sequence[Cell], deadline: float | None
-    ) -> dict[tuple[Any, ...], tuple[float, tuple[tuple[float, float | None], ...]]]:
-        """Returns the best rate of every unit, with all that were tried."""
+    ) -> dict[tuple[Any, ...], tuple[float | None, tuple[tuple[float, float | None], ...]]]:
+        """Returns the best rate of every unit, if any gave a score, with all that were tried."""
         known = self._read_trials()
         units: dict[tuple[Any, ...], Cell] = {}
         for cell in cells:
@@ -231,7 +238,8 @@ class Grid:
             replace(cell, is_trial=True, learning_rate=rate)
             for unit, cell in units.items()
             for rate in cell.recipe.rates
-            if len(cell.recipe.rates) > 1 and (*unit, rate) not in known
+            if len(cell.recipe.rates) > 1
+            and ((*unit, rate) not in known or self._is_hopeless(unit, cell, known))
         ]
         for outcome in self._progress(wanted, deadline, "trials of learning rates"):
             trial = outcome.result
@@ -249,6 +257,13 @@ class Grid:
                 tried = tuple((rate, known[*unit, rate]) for rate in rates)
                 chosen[unit] = (_best(tried, task_named(cell.task)), tried)
         return chosen
+
+    def _is_hopeless(
+        self, unit: tuple[Any, ...], cell: Cell, known: dict[tuple[Any, ...], float | None]
+    ) -> bool:
+        """Tells whether trials are to be repeated: no rate gave a score, and failures are."""
+        tried = [(rate, known.get((*unit, rate))) for rate in cell.recipe.rates]
+        return self.settings.retry_failed and _best(tried, task_named(cell.task)) is None
 
     def _progress(
         self, cells: Sequence[Cell], deadline: float | None, what: str
@@ -283,18 +298,7 @@ class Grid:
                     self._trouble(f"{outcome.cell}: {record.failure}")
             return outcome.result
         self._trouble(f"{outcome.cell}: {outcome.error}")
-        cell: Cell = outcome.cell
-        problem = prepared(cell.task, cell.lookup, cell.recipe)
-        return [
-            Record(
-                task=cell.task, arm=cell.arm, mechanism=ARMS[cell.arm].mechanism,
-                control=cell.control, seed=cell.seed, status="failed",
-                failure=str(outcome.error) or type(outcome.error).__name__,
-                data=problem.identity.as_dict(), command=cell.command,
-                learning_rate=cell.learning_rate, metric=task_named(cell.task).metric,
-                recipe=cell.recipe.as_dict() | {"scale": cell.scale}, **environment(cell.device),
-            )
-        ]  # fmt: skip
+        return [failed_record(outcome.cell, outcome.error)]
 
     def _names(self, cell: Cell) -> set[tuple[Any, ...]]:
         names = {cell.key}
@@ -350,6 +354,10 @@ class Grid:
         except OSError as error:
             self._trouble(f"a trial could not be written: {error}")
 
+    def _keep_all(self, outcome: Outcome) -> None:
+        for record in self._records_of(outcome):
+            self._keep(record)
+
     def _keep(self, record: Record) -> None:
         try:
             append_record(self.settings.output / "records.jsonl", record)
@@ -367,13 +375,19 @@ class Grid:
         self.say(f"! {sentence}")
 
 
-def _best(tried: Sequence[tuple[float, float | None]], task: Task) -> float:
-    """Returns the rate with the best validation score; the smallest when all diverged."""
-    known = [(score, rate) for rate, score in tried if score is not None]
-    if not known:
-        return min(rate for rate, _ in tried)
+def _best(tried: Sequence[tuple[float, float | None]], task: Task) -> float | None:
+    """Returns the rate with the best validation score; None where no score is a finite number."""
+    known = [(score, rate) for rate, score in tried if score is not None and math.isfinite(score)]
     choose = max if higher_is_better(task.metric) else min
-    return choose(known)[1]
+    return choose(known)[1] if known else None
+
+
+def _no_rate(cell: Cell) -> ValueError:
+    rates = ", ".join(f"{rate:g}" for rate in cell.recipe.rates)
+    return ValueError(
+        f"A learning rate must give a finite validation score; got none with {rates}. Try lower "
+        f"ones, or see what the trials failed of and run them again with --retry-failed."
+    )
 
 
 def _told(outcome: Outcome) -> str:

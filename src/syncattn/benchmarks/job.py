@@ -21,7 +21,7 @@ from syncattn.models.quiet import quiet_transformers
 from syncattn.models.text import generate_text
 from syncattn.training import DivergedError, TrainingConfig, train
 
-__all__ = ["Job", "run_job"]
+__all__ = ["Job", "failed_job", "run_job"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,20 @@ def run_job(job: Job) -> Record:
         return _run(job)
 
 
+def failed_job(job: Job, corpus: Corpus, error: BaseException, **known: Any) -> Record:
+    """Returns the record of a training that failed.
+
+    Args:
+        job: The training.
+        corpus: Its data.
+        error: Why it failed.
+        **known: Fields of the record that are known nevertheless.
+    """
+    failure = str(error) or type(error).__name__
+    common = _description(job, SyncAttnConfig(**job.model), corpus)
+    return Record(**common, status="failed", failure=failure, **known)
+
+
 def _run(job: Job) -> Record:
     corpus = _corpus(job.corpus, job.training.context_length, job.max_bytes)
     if corpus.identity.sha256 != job.corpus_sha256:
@@ -98,9 +112,7 @@ def _run(job: Job) -> Record:
         )
     except DivergedError as error:
         seconds = time.perf_counter() - started
-        return Record(
-            **common, status="failed", failure=str(error), steps=error.step, wall_seconds=seconds
-        )
+        return failed_job(job, corpus, error, steps=error.step, wall_seconds=seconds)
     with quiet_transformers():
         model.save_pretrained(job.directory / "model")
         patterns = _look(job, model, corpus)

@@ -80,9 +80,11 @@ def oscillator(size: Size) -> Problem:
     return problem_of(size, leaves, calls, work, dense=("reference",))
 
 
-def _phases(size: Size) -> list[Tensor]:
+def _phases(size: Size) -> tuple[list[Tensor], str]:
+    """Returns phases and gates, and a note where their type is not that of the title."""
     wide = size._replace(dtype=torch.float32) if size.device.type == "cpu" else size
-    return [normal(wide, size.dim // 2) for _ in range(3)]
+    note = "" if wide.dtype == size.dtype else "in float32, which a CPU needs for phases"
+    return [normal(wide, size.dim // 2) for _ in range(3)], note
 
 
 def kuramoto(size: Size) -> Problem:
@@ -91,7 +93,8 @@ def kuramoto(size: Size) -> Problem:
     Args:
         size: The size.
     """
-    theta, query_gate, key_gate = leaves = _phases(size)
+    leaves, note = _phases(size)
+    theta, query_gate, key_gate = leaves
     calls: dict[str, Call] = {
         name: lambda name=name: functional.kuramoto_attention(
             theta, theta, query_gate, key_gate, is_causal=size.is_causal, backend=name
@@ -99,7 +102,7 @@ def kuramoto(size: Size) -> Problem:
         for name in ("sdpa", "triton", "reference")
     }
     work = work_of(size, 2 * size.dim, leaves, size.dim // 2)
-    return problem_of(size, leaves, calls, work, dense=("reference",))
+    return problem_of(size, leaves, calls, work, dense=("reference",), note=note)
 
 
 def frustrated(size: Size) -> Problem:
@@ -108,7 +111,8 @@ def frustrated(size: Size) -> Problem:
     Args:
         size: The size.
     """
-    theta, query_gate, key_gate = leaves = _phases(size)
+    leaves, note = _phases(size)
+    theta, query_gate, key_gate = leaves
     kernel = torch.randn(size.heads, 2, HARMONICS, size.dim // 2, device=size.device)
     calls: dict[str, Call] = {
         name: lambda name=name: functional.frustrated_synchronization(
@@ -118,7 +122,7 @@ def frustrated(size: Size) -> Problem:
         for name in ("sdpa", "triton", "dense", "reference")
     }  # fmt: skip
     work = work_of(size, (1 + HARMONICS) * size.dim, leaves, size.dim // 2)
-    return problem_of(size, leaves, calls, work, dense=("dense", "reference"))
+    return problem_of(size, leaves, calls, work, dense=("dense", "reference"), note=note)
 
 
 OPERATORS: dict[str, Callable[[Size], Problem]] = {

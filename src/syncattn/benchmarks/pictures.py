@@ -11,6 +11,7 @@ import torch
 
 from syncattn._typing import Tensor
 from syncattn.analysis import attention_weights, save_figure
+from syncattn.analysis.heads import locked_share
 from syncattn.models import SyncAttnForCausalLM
 from syncattn.nn import Synchrony
 
@@ -93,7 +94,8 @@ def diagnostics(patterns: Sequence[Synchrony]) -> dict[str, Any]:
         patterns: What `layer_patterns` returned.
 
     Returns:
-        Lists by layer, None where a mechanism has no oscillators.
+        Lists by layer, None where a mechanism has no oscillators. The locked fraction is of visible
+        pairs of different tokens, None where there is no such pair.
     """
     visible = _visible(patterns)
     return {
@@ -102,13 +104,9 @@ def diagnostics(patterns: Sequence[Synchrony]) -> dict[str, Any]:
             for p in patterns
         ],
         "locked_fraction": [
-            None if p.locked is None else _locked_fraction(p.locked, visible) for p in patterns
+            None if p.locked is None else locked_share(p.locked, visible) for p in patterns
         ],
     }
-
-
-def _locked_fraction(locked: Tensor, visible: Tensor) -> float:
-    return float(locked[..., visible].float().mean())
 
 
 def _visible(patterns: Sequence[Synchrony]) -> Tensor:

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -75,15 +75,15 @@ class Scores:
     """
 
     nats: float = 0.0
-    right: dict[str, int] = field(default_factory=dict[str, int])
+    right: dict[str, int | float] = field(default_factory=dict[str, int | float])
     count: dict[str, int] = field(default_factory=dict[str, int])
 
-    def add(self, group: str, right: int, count: int) -> None:
+    def add(self, group: str, right: int | float, count: int) -> None:
         """Counts targets of a group.
 
         Args:
             group: Name of the group.
-            right: Targets that were hit.
+            right: Targets that were hit; half of one where two answers are as likely.
             count: Targets.
         """
         self.right[group] = self.right.get(group, 0) + right
@@ -108,6 +108,10 @@ class Scores:
         if metric == "bits per byte":
             return self.nats_per_target / _NATS_PER_BIT
         return math.exp(self.nats_per_target) if self.nats_per_target < 700 else math.inf
+
+    def details(self) -> dict[str, Any]:
+        """Returns what a record says besides, as plain values that JSON can hold."""
+        return {}
 
     def by_group(self) -> dict[str, float]:
         """Returns the accuracy of every group that has targets, where there are several."""
@@ -178,9 +182,11 @@ class Problem(ABC):
         network.eval()
         scores = Scores()
         device = next(network.parameters()).device
-        for batch in self.batches(split, batch_size):
-            _count(scores, network(batch.to(device)).cpu(), batch, self.groups)
-        network.train(was_training)
+        try:
+            for batch in self.batches(split, batch_size):
+                _count(scores, network(batch.to(device)).cpu(), batch, self.groups)
+        finally:
+            network.train(was_training)
         return scores
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from syncattn import _validation as check
 
-__all__ = ["BITS_PER_BYTE", "Problem", "Record", "append_line", "append_record", "read_records"]
+__all__ = ["BITS_PER_BYTE", "Problem", "Record", "append_line", "append_record", "by_seed",
+           "read_records"]  # fmt: skip
 
 BITS_PER_BYTE = "bits per byte"
 
@@ -241,6 +242,20 @@ def append_line(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None
             raise OSError(f"`path` must take a whole line; {path} did not. Free some space.")
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def by_seed(records: Iterable[Record]) -> dict[int, Record]:
+    """Returns the run that counts for each seed: the last that ended well, else the last failure.
+
+    Args:
+        records: Runs of the same settings, earlier ones first.
+    """
+    found: dict[int, Record] = {}
+    for record in records:
+        earlier = found.get(record.seed)
+        if earlier is None or record.status == "ok" or earlier.status != "ok":
+            found[record.seed] = record
+    return found
 
 
 def _parse(line: bytes) -> Record:

@@ -14,8 +14,8 @@ from syncattn.analysis.report_models import Model
 from syncattn.analysis.text_table import TextTable
 from syncattn.benchmarks.arms import ARMS, count_parameters
 from syncattn.benchmarks.claims import Unchecked, judge, known_claims
-from syncattn.benchmarks.records import BITS_PER_BYTE, Record, read_records
-from syncattn.benchmarks.runs import trained_folder
+from syncattn.benchmarks.records import BITS_PER_BYTE, Record, by_seed, read_records
+from syncattn.benchmarks.runs import by_validation, trained_folder
 from syncattn.benchmarks.score_text import score_text_table
 from syncattn.benchmarks.scores import score_tables
 from syncattn.benchmarks.tables import (
@@ -126,9 +126,13 @@ def _records_source(path: Path) -> Source:
         f"records.jsonl, line {problem.line}, is passed over: {problem.reason}"
         for problem in problems
     ]
+    runs: dict[tuple[str, str, str], list[Record]] = {}
+    for record in records:
+        runs.setdefault((record.task, record.arm, record.control), []).append(record)
     source.notes += [
         f"{record.arm}, seed {record.seed}, failed: {record.failure}"
-        for record in records
+        for group in runs.values()
+        for record in by_seed(group).values()
         if record.status == "failed"
     ]
     if not records:
@@ -161,7 +165,7 @@ def _best_models(source: Source) -> list[tuple[Path, str, str]]:
             wanted = f"{arm}-seed{records[0].seed}/model"
             source.notes.append(f"{arm}: its model is missing; it should be in {wanted}.")
             continue
-        best = min(kept, key=lambda r: (r.valid_bits_per_byte or 0.0, r.seed))
+        best = min(kept, key=by_validation)
         seeds = "" if len(records) == 1 else f", the best of {len(records)} on validation"
         found.append((trained_folder(source.path, best), arm, f"Seed {best.seed}{seeds}."))
     return found
@@ -259,8 +263,8 @@ def _against_softmax(row: SummaryRow) -> str:
         return f"{line}, on one seed."
     beyond = "more" if abs(gap.mean) > gap.deviation else "no more"
     return (
-        f"{line} on average over {row.seeds} seeds, {beyond} than the deviation of that difference "
-        f"between seeds, {gap.deviation:.4f}."
+        f"{line} on average over {row.difference_seeds} seeds, {beyond} than the deviation of "
+        f"that difference between seeds, {gap.deviation:.4f}."
     )
 
 
@@ -269,10 +273,18 @@ def _curves(records: Sequence[Record]) -> dict[str, Any]:
     tasks = {(record.task, record.data["sha256"]) for record in records if record.curve}
     if len(tasks) != 1:
         return {}
-    curves: dict[str, list[Mapping[str, Any]]] = {}
+    arms: dict[str, list[Record]] = {}
     for record in records:
         name = record.arm if record.control == "none" else f"{record.arm}, {record.control}"
-        curves.setdefault(name, []).extend({"seed": record.seed} | point for point in record.curve)
+        arms.setdefault(name, []).append(record)
+    curves: dict[str, list[Mapping[str, Any]]] = {
+        name: [
+            {"seed": seed} | point
+            for seed, record in by_seed(runs).items()
+            for point in record.curve
+        ]
+        for name, runs in arms.items()
+    }
     values = ("valid_bits_per_byte", "valid_score")
     known = [v for v in values if any(v in point for points in curves.values() for point in points)]
     return {"curves": curves, "curve_value": known[0]} if known else {}

@@ -21,13 +21,15 @@ from syncattn import _validation as check
 from syncattn._typing import Tensor
 from syncattn.analysis import save_figure
 from syncattn.analysis.robustness import robustness_panels, settling_figure
+from syncattn.benchmarks.compare import require_writable
 from syncattn.benchmarks.environment import environment
+from syncattn.benchmarks.robustness_angles import joined
 from syncattn.benchmarks.robustness_effects import RELATIVE_TIMES, Effect, effects_for
 from syncattn.benchmarks.runs import load_trained
 from syncattn.data import Corpus, evaluation_batches, load_corpus
 from syncattn.models import SyncAttnForCausalLM
 from syncattn.simulation.costs import SPLITS, Workload, operation_counts
-from syncattn.simulation.device_layers import LayerStatistics, on_device, oscillator_layers
+from syncattn.simulation.device_layers import DeviceRun, on_device, oscillator_layers
 from syncattn.simulation.device_prices import Price, break_even, cost_table, energy
 from syncattn.simulation.device_settling import model_diagnostics, settling_summary
 from syncattn.simulation.devices import Device
@@ -52,8 +54,8 @@ class DeviceConfig:
     output: Path = Path("runs/device")
     """Folder for the record and the figures; must be new or empty."""
 
-    mechanism: str = "oscillator"
-    """Which training of a comparison."""
+    mechanism: str | None = None
+    """Which training of a comparison; oscillator when left out."""
 
     effects: tuple[str, ...] = ()
     """Non-idealities to sweep: coupling-mismatch, coupling-bits, anchor-error, detuning, phase-lag,
@@ -101,6 +103,7 @@ class DeviceStudy:
         check.require_integer(config.num_tokens, "num_tokens", minimum=1)
         check.require_integer(config.batch_size, "batch_size", minimum=1)
         _require_new(config.output)
+        require_writable(config.output)
         self.prices = {} if config.prices is None else read_prices(config.prices)
         self.model = _model(config)
         self.layers = oscillator_layers(self.model)
@@ -120,7 +123,9 @@ class DeviceStudy:
         """
         started, output = time.perf_counter(), self.config.output
         baseline = self._score()
-        console.print(f"Perfect device: {baseline:.4f} bits per byte on {self._where()}.")
+        console.print(
+            f"Perfect device: {baseline:.4f} bits per byte on {self._where()}.", markup=False
+        )
         diagnostics = self._diagnostics()
         drives = torch.cat([layer.drive[layer.coupled] for layer in diagnostics.values()])
         drive = float(drives.median())
@@ -150,7 +155,10 @@ class DeviceStudy:
             cost_table(self._workload(summaries), self.prices), encoding="utf-8"
         )
         _draw(record, diagnostics, output)
-        console.print(f"Written to {output}: device.json, robustness.png, settling.png, costs.md.")
+        console.print(
+            f"Written to {output}: device.json, robustness.png, settling.png, costs.md.",
+            markup=False,
+        )
         return record
 
     def _score(self, device: Device | None = None, seed: int = 0) -> float:
@@ -173,13 +181,13 @@ class DeviceStudy:
             device = effect.device(value, drive)
             device = replace(device, draw=self.config.draw, readout=self.config.readout)
             scores: list[float] = []
-            seen: list[LayerStatistics] = []
+            runs: list[DeviceRun] = []
             for seed in self.config.seeds:
                 with on_device(self.model, device, seed=seed, measure=True) as run:
                     scores.append(self._score())
-                seen += run.statistics()
+                runs.append(run)
             points.append(
-                {"value": value, "device": device.changes()} | _statistics(scores) | _joined(seen)
+                {"value": value, "device": device.changes()} | _statistics(scores) | joined(runs)
             )
         return {"name": name, "label": effect.label, "log": effect.log, "points": points}
 
@@ -239,8 +247,15 @@ class DeviceStudy:
         }
 
     def _where(self) -> str:
-        identity = self.corpus.identity
-        return f"{self.config.num_tokens:,} bytes of the test split of {identity.name}"
+        return f"{self._num_read():,} bytes of the test split of {self.corpus.identity.name}"
+
+    def _num_read(self) -> int:
+        """Returns the bytes that are predicted: a short split has fewer than are asked for."""
+        windows = evaluation_batches(
+            self.corpus.test, batch_size=self.config.batch_size,
+            context_length=self.context_length, max_tokens=self.config.num_tokens,
+        )  # fmt: skip
+        return sum(batch[:, 1:].numel() for batch in windows)
 
     def _description(self) -> dict[str, Any]:
         settings = asdict(self.config)
@@ -251,7 +266,8 @@ class DeviceStudy:
             "settings": {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()},
             "seeds": list(self.config.seeds),
             "oscillator_dim": self.dim,
-            "data": self.corpus.identity.as_dict() | {"split_read": "test"},
+            "data": self.corpus.identity.as_dict()
+            | {"split_read": "test", "bytes_read": self._num_read()},
             "measured": "scores are simulated; costs are estimates from operation counts",
             **environment(),
         }
@@ -275,7 +291,7 @@ def read_prices(path: Path) -> dict[str, Price]:
             name: Price(float(entry["value"]), str(entry["unit"]), str(entry["source"]))
             for name, entry in content.items()
         }
-    except (OSError, json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(
             f"`prices` must be a JSON file of objects with value, unit and source; got {path} "
             f"({error}). See the guide on physical devices for an example."
@@ -286,7 +302,8 @@ def read_prices(path: Path) -> dict[str, Price]:
 
 def _model(config: DeviceConfig) -> SyncAttnForCausalLM:
     saved = any((folder / "config.json").is_file() for folder in (config.run, config.run / "model"))
-    model = load_trained(config.run, None if saved else config.mechanism)
+    named = config.mechanism or (None if saved else "oscillator")
+    model = load_trained(config.run, named)
     return model.eval()
 
 
@@ -340,32 +357,6 @@ def _statistics(scores: list[float]) -> dict[str, Any]:
     return {"scores": scores, "mean": float(values.mean()), "deviation": deviation}
 
 
-def _joined(seen: list[LayerStatistics]) -> dict[str, Any]:
-    """Returns the statistics of all layers and seeds as of one."""
-    total = sum(layer.num_oscillators for layer in seen)
-    small = [layer.num_oscillators * layer.predictable_share for layer in seen]
-
-    def rms(name: str) -> float | None:
-        squares = sum(
-            n * getattr(layer, name) ** 2 for n, layer in zip(small, seen, strict=True) if n
-        )
-        return math.sqrt(squares / sum(small)) if sum(small) else None
-
-    def share(name: str) -> float | None:
-        parts = [(layer.num_oscillators, getattr(layer, name)) for layer in seen]
-        known = [(n, part) for n, part in parts if part is not None]
-        return sum(n * part for n, part in known) / total if known else None
-
-    return {
-        "rms_angle": rms("rms_angle"),
-        "predicted_rms_angle": rms("predicted_rms_angle"),
-        "predictable_share": sum(small) / total,
-        "median_angle": share("median_angle"),
-        "unlocked_share": share("unlocked_share"),
-        "bistable_share": share("bistable_share"),
-    }
-
-
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _finite(v) for k, v in value.items()}
@@ -382,7 +373,7 @@ def _draw(record: dict[str, Any], diagnostics: dict[str, Any], output: Path) -> 
     )
     save_figure(panels, output / "robustness")
     layers = {
-        f"layer {index}": {
+        f"layer {index + 1}": {
             "drive": _some(layer.drive[layer.coupled]),
             "order_parameter": _some(layer.order_parameter[layer.coupled]),
         }

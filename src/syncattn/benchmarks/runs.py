@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+from syncattn.benchmarks.arms import ARMS
 from syncattn.benchmarks.records import Record, read_records
 from syncattn.models import SyncAttnForCausalLM
 
-__all__ = ["load_trained", "trained_folder"]
+__all__ = ["DamagedModelError", "by_validation", "load_trained", "trained_folder"]
+
+
+class DamagedModelError(ValueError):
+    """A file of weights that cannot be read."""
 
 
 def load_trained(run: Path, mechanism: str | None = None) -> SyncAttnForCausalLM:
@@ -22,20 +30,41 @@ def load_trained(run: Path, mechanism: str | None = None) -> SyncAttnForCausalLM
         The model, from safetensors alone.
 
     Raises:
-        ValueError: If there is no such model, or this version has other parameters than its file.
+        DamagedModelError: If its file cannot be read.
+        ValueError: If there is no such model, it has another mechanism than is asked for, or this
+            version has other parameters than its file.
     """
     folder = _model_folder(run, mechanism)
     try:
         model, found = SyncAttnForCausalLM.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True
         )
+    except SafetensorError as error:
+        raise DamagedModelError(
+            f"`run` must hold whole models; {folder} has a damaged model.safetensors ({error}). "
+            f"Train it again, or copy it again."
+        ) from error
     except RuntimeError as error:
         # Transformers refuses other shapes, with a report over many lines.
         raise ValueError(_of_another_version(folder, "other shapes")) from error
+    _require_mechanism(model, run, folder, mechanism)
     strange = sorted({*found["missing_keys"], *found["unexpected_keys"]})
     if strange:
         raise ValueError(_of_another_version(folder, ", ".join(strange[:3])))
     return model
+
+
+def _require_mechanism(
+    model: SyncAttnForCausalLM, run: Path, folder: Path, mechanism: str | None
+) -> None:
+    """Refuses a saved model of another mechanism; in a comparison the training was chosen by it."""
+    found = model.config.mechanism
+    asked = ARMS[mechanism].mechanism if mechanism in ARMS else mechanism
+    if folder in (run, run / "model") and asked not in {None, found}:
+        raise ValueError(
+            f"`mechanism` must be that of the saved model, {found}; got {mechanism} for {run}. "
+            f"Leave it out, or give the folder of the comparison."
+        )
 
 
 def _of_another_version(folder: Path, difference: str) -> str:
@@ -68,7 +97,17 @@ def _model_folder(run: Path, mechanism: str | None) -> Path:
             f"`mechanism` must be one that the run trained: {known}; got {mechanism}. "
             f"Choose one of these."
         )
-    return trained_folder(run, min(chosen, key=lambda r: (r.valid_bits_per_byte or 0.0, r.seed)))
+    return trained_folder(run, min(chosen, key=by_validation))
+
+
+def by_validation(record: Record) -> tuple[float, int]:
+    """Returns what puts the best record on validation first, and one that was not measured last.
+
+    Args:
+        record: A record of a comparison.
+    """
+    bits = record.valid_bits_per_byte
+    return (math.inf if bits is None else bits, record.seed)
 
 
 def trained_folder(run: Path, record: Record) -> Path:

@@ -192,7 +192,7 @@ def _note(table: ScoreTable) -> str:
     direction = "higher" if higher_is_better(table.metric) else "lower"
     notes = [
         f"Test {table.metric}, {direction} is better; mean ± sample deviation over seeds;"
-        f" differences are paired by seed, with 95 % bootstrap intervals."
+        f" differences are paired by seed, with 95 % t intervals."
     ]
     if table.ceiling is not None and table.ceiling < 1:
         notes.append(f"No reader can expect more than {table.ceiling:.4f}.")

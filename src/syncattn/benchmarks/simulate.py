@@ -24,12 +24,14 @@ from syncattn.simulation import (
     RK4,
     PhaseSystem,
     Solution,
+    Solver,
     StochasticHeun,
     System,
     Transition,
     integrate,
     synchronization_transition,
 )
+from syncattn.simulation.integrate import require_fitting
 
 __all__ = ["SimulateConfig", "simulate"]
 
@@ -52,7 +54,11 @@ def simulate(config: SimulateConfig) -> list[Path]:
     chosen = choose(config)
     generator = torch.Generator().manual_seed(config.seed)
     couplings = torch.linspace(0, _largest(config, chosen), config.num_couplings).double()
-    step = config.step or _step(chosen.system(couplings))
+    shown = torch.tensor(config.coupling_strength, dtype=torch.float64)
+    solver = StochasticHeun() if config.noise_intensity else RK4()
+    everything = chosen.system(torch.cat((couplings, shown[None])))
+    step = config.step or _step(everything, solver)
+    require_fitting(everything, solver, step)
     config.output.mkdir(parents=True, exist_ok=True)
     branches = {
         start: synchronization_transition(
@@ -67,10 +73,10 @@ def simulate(config: SimulateConfig) -> list[Path]:
         )
         for start in (("incoherent", "synchronized") if config.both_starts else ("incoherent",))
     }
-    system = chosen.system(torch.tensor(config.coupling_strength, dtype=torch.float64))
+    system = chosen.system(shown)
     solution = integrate(
         system,
-        StochasticHeun() if config.noise_intensity else RK4(),
+        solver,
         system.random_state(generator=generator),
         duration=config.duration,
         step=step,
@@ -100,6 +106,7 @@ def _check(config: SimulateConfig) -> None:
     check.require_number(config.coupling_strength, "coupling_strength", minimum=0.0, exclusive=True)
     check.require_integer(config.num_oscillators, "num_oscillators", minimum=2)
     check.require_integer(config.num_couplings, "num_couplings", minimum=2)
+    check.require_integer(config.seed, "seed", minimum=0)
     check.require_number(config.duration, "duration", minimum=0.0, exclusive=True)
     for name in ("step", "largest_coupling"):
         value = getattr(config, name)
@@ -119,9 +126,11 @@ def _largest(config: SimulateConfig, chosen: Chosen) -> float:
     return max(1.5 * config.coupling_strength, 2.5 * known)
 
 
-def _step(system: System) -> float:
-    # A tenth resolves the frequencies of the bulk, and the fastest decay takes several steps.
-    return min(0.1, 0.5 / max(system.fastest_rate(), 1e-9))
+def _step(system: System, solver: Solver) -> float:
+    # Half a radian of the fastest motion is a step that RK4 takes with an error of 1e-4 or less,
+    # and the fastest decay takes several; a tenth resolves what is left.
+    stable = 0.5 * solver.stability_limit / max(system.fastest_rate(), 1e-9)
+    return min(0.1, stable, 0.5 / max(system.fastest_motion(), 1e-9))
 
 
 def _branch(transition: Transition) -> Branch:
@@ -145,10 +154,7 @@ def _population(config: SimulateConfig, system: System, solution: Solution) -> P
     locked = None
     if isinstance(system, PhaseSystem):
         points = torch.stack((state.cos(), state.sin()), -1)
-        rotation = numbers.rotation_number
-        if rotation is not None and not config.noise_intensity:
-            slip = rotation - rotation.median()
-            locked = slip.abs() * (solution.times[-1] - numbers.start) < 0.5
+        locked = None if config.noise_intensity else numbers.locked
     else:
         points = _disc(state)
     return Population(

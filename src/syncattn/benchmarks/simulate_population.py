@@ -85,7 +85,7 @@ class SimulateConfig:
     """Length of every run; the second half is averaged."""
 
     step: float | None = None
-    """Time step; chosen from the fastest rate when left out."""
+    """Time step; chosen from the couplings and the frequencies when left out."""
 
     seed: int = 0
     """Seed of the initial states and the noise."""
@@ -200,7 +200,11 @@ def _sakaguchi(config: SimulateConfig, density: FrequencyDensity) -> Chosen:
 
 def _daido(config: SimulateConfig, density: FrequencyDensity) -> Chosen:
     omega, noise = density.quantiles(config.num_oscillators), config.noise_intensity
-    amplitude = config.harmonic_amplitude or (1.0, 0.5)
+    amplitude = (1.0, 0.5) if config.harmonic_amplitude is None else config.harmonic_amplitude
+    if not amplitude:
+        raise ValueError(
+            "`harmonic_amplitude` must hold one number at least; got none. Leave it out for 1 0.5."
+        )
     lags = (config.frustration or 0.0,) * len(amplitude)
     onset = None
     if amplitude[0] > 0 and not any(lags):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from syncattn.analysis.text_table import TextTable
-from syncattn.benchmarks.records import Record
+from syncattn.benchmarks.records import Record, by_seed
 from syncattn.benchmarks.text_table import print_text_table
 
 __all__ = [
@@ -61,17 +61,18 @@ class SummaryRow:
         learning_rate: Peak learning rate.
         parameters: Number of parameters; None if no run was built.
         tokens: Training tokens of every run that ended well; None without one.
-        test_by_seed: Test bits per byte of every seed that ended well.
+        test_by_seed: Test bits per byte of every seed that ended well and was measured in them.
         test_bits_per_byte: Their mean; None without one, as for all the following.
         test_perplexity: Perplexity per byte, the mean over seeds.
         valid_bits_per_byte: Validation bits per byte.
         difference: Test bits per byte minus softmax's, over the seeds both have; None for softmax
             itself and where no softmax run saw as many tokens of the same data.
+        difference_seeds: Number of those seeds.
         tokens_per_second: Training tokens per second.
         peak_memory_bytes: Peak memory in bytes.
         seeds: Number of seeds that ended well.
-        failed: Number of runs that failed.
-        superseded: Number of runs left out because a later run has the same seed and settings.
+        failed: Number of seeds whose runs all failed.
+        superseded: Number of runs left out because another run has the same seed and settings.
     """
 
     task: str
@@ -89,6 +90,7 @@ class SummaryRow:
     test_perplexity: Statistic | None = None
     valid_bits_per_byte: Statistic | None = None
     difference: Statistic | None = None
+    difference_seeds: int = 0
     tokens_per_second: Statistic | None = None
     peak_memory_bytes: Statistic | None = None
     seeds: int = 0
@@ -112,11 +114,11 @@ def _group(record: Record) -> tuple[str, ...]:
     return tuple(json.dumps(part, sort_keys=True, default=str) for part in (*identity, *settings))
 
 
-def _row(records: Sequence[Record], failed: int) -> SummaryRow:
-    """Returns the row of runs that ended well with one budget, or of failures alone."""
-    first = records[0]
-    latest = {record.seed: record for record in records if record.status == "ok"}
-    runs = [latest[seed] for seed in sorted(latest)]
+def _row(records: Sequence[Record]) -> SummaryRow:
+    """Returns the row of runs that ended well with one budget, and of failures."""
+    counted = by_seed(records)
+    runs = [run for _, run in sorted(counted.items()) if run.status == "ok"]
+    first = runs[0] if runs else records[0]
     return SummaryRow(
         task=first.task,
         data=f"{first.data['name']}, sha256 {first.data['sha256'][:8]}",
@@ -128,15 +130,17 @@ def _row(records: Sequence[Record], failed: int) -> SummaryRow:
         learning_rate=first.learning_rate,
         parameters=first.parameters,
         tokens=runs[0].tokens if runs else None,
-        test_by_seed={run.seed: run.test_bits_per_byte or 0.0 for run in runs},
+        test_by_seed={
+            run.seed: run.test_bits_per_byte for run in runs if run.test_bits_per_byte is not None
+        },
         test_bits_per_byte=statistic(run.test_bits_per_byte for run in runs),
         test_perplexity=statistic(run.test_perplexity for run in runs),
         valid_bits_per_byte=statistic(run.valid_bits_per_byte for run in runs),
         tokens_per_second=statistic(run.tokens_per_second for run in runs),
         peak_memory_bytes=statistic(run.peak_memory_bytes for run in runs),
         seeds=len(runs),
-        failed=failed,
-        superseded=sum(record.status == "ok" for record in records) - len(runs),
+        failed=len(counted) - len(runs),
+        superseded=len(records) - len(counted),
     )
 
 
@@ -145,12 +149,14 @@ def _rows_of_group(records: Sequence[Record]) -> list[SummaryRow]:
     for record in records:
         if record.status == "ok":
             budgets.setdefault((record.parameters, record.tokens), []).append(record)
-    failures = [record for record in records if record.status == "failed"]
-    if len(budgets) == 1:
-        return [_row(next(iter(budgets.values())), len(failures))]
-    # A run that failed early does not tell which budget it was meant for.
-    rows = [_row(runs, 0) for runs in budgets.values()]
-    return [*rows, _row(failures, len(failures))] if failures else rows
+    if len(budgets) <= 1:
+        return [_row(records)]
+    # A run that failed early does not tell which budget it was meant for: only a seed that ended
+    # well with all of them has surely been run again.
+    again = set.intersection(*({run.seed for run in runs} for runs in budgets.values()))
+    failures = [r for r in records if r.status == "failed" and r.seed not in again]
+    rows = [_row(runs) for runs in budgets.values()]
+    return [*rows, _row(failures)] if failures else rows
 
 
 def _table_of(row: SummaryRow) -> tuple[str, str, bool]:
@@ -172,15 +178,16 @@ def _with_difference(row: SummaryRow, rows: Sequence[SummaryRow]) -> SummaryRow:
     best = min(candidates, key=lambda other: (other.valid_bits_per_byte or Statistic(0, None)).mean)
     shared = row.test_by_seed.keys() & best.test_by_seed.keys()
     differences = (row.test_by_seed[seed] - best.test_by_seed[seed] for seed in sorted(shared))
-    return replace(row, difference=statistic(differences))
+    return replace(row, difference=statistic(differences), difference_seeds=len(shared))
 
 
 def summary_table(records: Iterable[Record]) -> list[SummaryRow]:
     """Groups records by arm over seeds.
 
     Runs share a row when task, data, arm, mechanism, control, variant, learning rate, parameters
-    and tokens agree. A seed that ran twice counts once, with its later run. A failed run is
-    counted in the row of its settings, or in a row of its own when no or several budgets fit. The
+    and tokens agree. A seed that ran twice counts once, with the later run that ended well. A seed
+    that only failed is counted in the row of its settings, or in a row of its own when no or
+    several budgets fit. The
     difference is paired by seed, against the softmax row with the same data and tokens; with
     several such rows, against the one best on validation.
 
@@ -287,8 +294,8 @@ def _notes(rows: Sequence[SummaryRow]) -> list[str]:
     ]
     superseded = sum(row.superseded for row in rows)
     if superseded:
-        runs = "1 earlier run is" if superseded == 1 else f"{superseded} earlier runs are"
-        notes.append(f"{runs} left out: a later run has the same settings and seed.")
+        runs = "1 run is" if superseded == 1 else f"{superseded} runs are"
+        notes.append(f"{runs} left out: of one seed the last run that ended well counts.")
     return notes
 
 
