@@ -1,10 +1,15 @@
 import errno
 import io
+import subprocess
+import sys
+from importlib.metadata import version
 
 import pytest
 
+from syncattn import cli
 from syncattn.cli import main
-from syncattn.training import checkpoint
+from syncattn.data.sources import MissingDataError
+from syncattn.training import DivergedError, checkpoint
 from tests.benchmarks.small import corpus
 
 
@@ -53,9 +58,10 @@ def test_a_disk_that_fills_up_is_said_in_one_sentence(tmp_path, capsys, monkeypa
 
     monkeypatch.setattr(checkpoint, "save_file", full)
     assert main(words(tmp_path, "--mechanisms", "softmax", "--no-compiled")) == 1
-    error = capsys.readouterr().err
-    assert "syncattn: error: `directory` must take what a run writes" in error
-    assert "Traceback" not in error
+    captured = capsys.readouterr()
+    said = " ".join((captured.out + captured.err).split())
+    assert "`directory` must take what a run writes" in said
+    assert "Traceback" not in said
 
 
 def test_a_terminal_that_knows_few_letters_gets_others(monkeypatch):
@@ -121,7 +127,27 @@ def test_help_lists_every_command(capsys):
         main(["--help"])
     assert stop.value.code == 0
     said = capsys.readouterr().out
-    assert all(name in said for name in ("compare", "generate", "simulate"))
+    assert all(name in said for name in cli._COMMANDS)
+
+
+def test_completions_of_a_shell_know_the_options_of_every_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--tyro-print-completion", "bash"])
+    assert not stop.value.code
+    said = capsys.readouterr().out
+    assert all(option in said for option in ("--max-new-tokens", "--num-oscillators", "--corpus"))
+
+
+def test_help_and_version_load_no_library():
+    code = (
+        "import sys; from syncattn import cli\n"
+        "assert cli.main(['--version']) == 0\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, *_, last = done.stdout.splitlines()
+    assert (first, last) == (f"syncattn {version('syncattn')}", "False")
 
 
 def test_a_missing_library_is_named(monkeypatch, capsys):
@@ -131,3 +157,54 @@ def test_a_missing_library_is_named(monkeypatch, capsys):
     monkeypatch.setattr("importlib.import_module", without)
     assert main(["simulate"]) == 2
     assert "this command needs matplotlib" in capsys.readouterr().err
+
+
+def _fails_with(monkeypatch, error):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr("syncattn.benchmarks.simulate.simulate", fails)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DivergedError(3),
+        MissingDataError("It must be found; it is nowhere. Give it."),
+        RuntimeError("The data must stay as it was; it changed. Give every worker the same data."),
+        RuntimeError("Diverged: the state was not finite at time 3; lower `step`, which was 1."),
+    ],
+)
+def test_a_failure_that_was_foreseen_is_one_sentence(monkeypatch, capsys, error):
+    _fails_with(monkeypatch, error)
+    assert main(["simulate"]) == 1
+    assert capsys.readouterr().err == f"syncattn: error: {error}\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"),
+        NotImplementedError("Nobody wrote it; it must be written. Write it."),
+    ],
+)
+def test_a_fault_of_the_program_shows_where_it_was(monkeypatch, error):
+    _fails_with(monkeypatch, error)
+    with pytest.raises(type(error), match="must"):
+        main(["simulate"])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["benchmark", "run", "--preset", "smoke"], "records that are finished are kept"),
+        (["benchmark", "list"], "nothing more"),
+    ],
+)
+def test_a_stopped_command_says_what_it_left(monkeypatch, capsys, words, told):
+    def stopped(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("syncattn.benchmarks.commands.run_benchmark", stopped)
+    assert main(words) == 130
+    assert told in capsys.readouterr().err

@@ -9,6 +9,7 @@ SOURCE = ROOT / "src" / "syncattn"
 WITHOUT_A_TEST_FILE = {
     "kernels/compiled.py": "its switch is tested with what it compiles, in native",
     "_validation/masks.py": "tested together with values in test_validation",
+    "_validation/numbers.py": "tested together with values in test_validation",
     "_validation/values.py": "tested together with masks in test_validation",
     "nn/stream.py": "every module refuses what does not fit, in fuzz/test_nn",
     "training/writing.py": "what it refuses is provoked in training/test_faults",

@@ -38,11 +38,40 @@ def test_every_public_function_documents_itself():
             assert not callable(thing) or thing.__doc__, name
 
 
+def test_torch_is_loaded_by_the_first_name_that_needs_it():
+    code = (
+        "import sys, syncattn\n"
+        "print(syncattn.__version__, 'torch' in sys.modules)\n"
+        "syncattn.fuse\n"
+        "print('torch' in sys.modules, 'fuse' in vars(syncattn))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.splitlines() == [f"{syncattn.__version__} False", "True True"]
+
+
+def test_names_on_demand_are_listed_and_others_refused():
+    assert {*syncattn.__all__, "SyncAttnForCausalLM", "__version__"} <= set(dir(syncattn))
+    assert syncattn.nn is nn
+    with pytest.raises(AttributeError, match="module 'syncattn' has no attribute 'selective'"):
+        syncattn.selective  # noqa: B018
+
+
+def test_a_compiled_function_finds_the_operators():
+    code = (
+        "import torch, syncattn\n"
+        "def f(x): return syncattn.wrap_phase(x) + 1\n"
+        "x = torch.full((3,), 7.0)\n"
+        "compiled = torch.compile(f, backend='eager', fullgraph=True)\n"
+        "assert compiled(x).equal(f(x))"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+
 def test_nothing_heavy_is_imported_and_models_say_what_they_need():
     heavy = ("transformers", "accelerate", "matplotlib", "tyro", "safetensors", "triton")
     # One process for both: the import of torch is what takes the time.
     code = (
-        f"import sys, syncattn\n"
+        f"import sys, syncattn; from syncattn import *\n"
         f"print([name for name in {heavy!r} if name in sys.modules])\n"
         f"sys.modules['transformers'] = None\n"
         f"try: syncattn.SyncAttnConfig\n"

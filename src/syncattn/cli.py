@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from importlib.metadata import version
 from io import TextIOWrapper
 from operator import or_
 from pathlib import Path
@@ -49,7 +51,7 @@ class GenerateConfig:
 
 _DESCRIPTION = (
     "Attention by synchronization: compare mechanisms, use what they learned, simulate their "
-    "oscillators and the devices made of them."
+    "oscillators and the devices made of them. `--version` tells which version this is."
 )
 
 
@@ -69,6 +71,11 @@ class _Command:
         return getattr(importlib.import_module(module), name)
 
 
+@dataclass(frozen=True)
+class _AnyFields:
+    """Stands for the fields of every command where none is named: help needs no libraries."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
@@ -76,14 +83,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after the command; those of the process when None.
 
     Returns:
-        The exit code: 0 when all went well, 1 when a training failed, 2 for a wrong argument,
-        130 when stopped by the keyboard.
+        The exit code: 0 when all went well, 1 when a training or what it needs failed, 2 for a
+        wrong argument, 130 when stopped by the keyboard.
+
+    Raises:
+        RuntimeError: If something failed that nobody foresaw.
     """
     # A table is worth more than its dashes: what a terminal cannot spell stops no run.
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     words = list(sys.argv[1:] if arguments is None else arguments)
     named = words[0] if words and words[0] in _COMMANDS else None
+    if words == ["--version"]:
+        print(f"syncattn {version('syncattn')}")
+        return 0
     try:
         config = _parse(words, [named] if named else list(_COMMANDS))
         run = next(c.run for c in _COMMANDS.values() if type(config).__name__ == c.fields[1])
@@ -93,21 +106,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"this command needs {error.name}, which is not installed. "
             f"Install the extras: pip install 'syncattn[all]'."
         )
+    except RuntimeError as error:
+        if not _is_ours(error):
+            raise
+        return _refuse(error, code=1)
     except KeyboardInterrupt:
-        hint = "what is finished is kept, add --resume." if named == "compare" else "nothing more."
-        print(f"syncattn: stopped; {hint}", file=sys.stderr)
+        print(f"syncattn: stopped; {_kept(words)}", file=sys.stderr)
         return 130
 
 
+# The three parts of our sentences, or how an integration ends; a library's messages have neither.
+_SENTENCE = re.compile(r".*\bmust\b.*; .*\. [A-Z`].*\.|(Diverged|Not settled)\b.*: .*; .*\.")
+
+
+def _is_ours(error: RuntimeError) -> bool:
+    """Tells what was foreseen, and says so in a sentence, from a fault of the program."""
+    if type(error) is not RuntimeError:
+        return type(error).__module__.partition(".")[0] == "syncattn"
+    return _SENTENCE.fullmatch(str(error)) is not None
+
+
+def _kept(words: Sequence[str]) -> str:
+    """Returns what a command that was stopped has left, and how to go on."""
+    if words[:1] == ["compare"]:
+        return "what is finished is kept, add --resume."
+    if words[:2] == ["benchmark", "run"]:
+        return "the records that are finished are kept, give the same command again to go on."
+    return "nothing more."
+
+
 def _parse(words: Sequence[str], names: Sequence[str]) -> Any:
+    several = len(names) > 1
+    # Completions of a shell are all that needs the options of every command.
+    complete = any(word.startswith("--tyro-") for word in words)
     choices = [
         Annotated[
-            _COMMANDS[name].config(),
+            _AnyFields if several and not complete else _COMMANDS[name].config(),
             tyro.conf.subcommand(name, description=_COMMANDS[name].description),
         ]
         for name in names
     ]
-    several = len(names) > 1
     # tyro drops the name of a subcommand that is the only one, so it is dropped here too.
     target: Any = reduce(or_, choices) if several else choices[0]
     return tyro.cli(
@@ -177,7 +215,10 @@ def _device(config: Any) -> int:
             study = DeviceStudy(config)
     except (ValueError, TypeError, OSError) as error:
         return _refuse(error)
-    study.run(Console())
+    try:
+        study.run(Console())
+    except OSError as error:
+        return _refuse(error, code=1)
     return 0
 
 
