@@ -15,7 +15,7 @@ AUDIT_TOOLS := pip-audit==2.10.1
 OLDEST := .venv-oldest
 OLDEST_PYTHON ?= python3.12
 OLDEST_PACKAGES := torch==2.11.0 transformers==5.8.0 accelerate==1.10.0 safetensors==0.5.0 \
-	jaxtyping==0.3.0 tyro==0.9.30 rich==13.9.4 tqdm==4.66.6 psutil==5.9.8
+	jaxtyping==0.3.0 tyro==0.9.30 rich==13.9.4 tqdm==4.66.6 psutil==5.9.8 filelock==3.16.0
 LINT_TOOLS := ruff==0.17.6 "pyright[nodejs]==1.1.414" import-linter==2.16
 TRITON := "triton; platform_system == 'Linux' and platform_machine == 'x86_64'"
 DEMO := runs/demo
@@ -24,9 +24,10 @@ WORKERS ?= 2
 # Other cases in every run; `make test` repeats the same ones.
 FUZZ_CASES ?= 200000
 
-.PHONY: help demo test test-slow test-oldest fuzz coverage docs audit soak smoke lint format clean
+.PHONY: help setup demo test test-slow test-oldest fuzz coverage docs audit soak smoke lint format clean
 
 help:
+	@echo "make setup   .venv with the package, the tests' tools and the checks'"
 	@echo "make demo    train five mechanisms on the source of Python, about five minutes"
 	@echo "make test    run the tests, then the smoke grid"
 	@echo "make test-slow    those that take longer: several processes, other tools, long runs"
@@ -41,6 +42,8 @@ help:
 	@echo "make format  rewrite the code in the house style"
 	@echo "make clean   remove the virtual environment and the demo's run"
 
+setup: $(VENV)/.test $(VENV)/.lint
+
 demo: $(VENV)/.package
 	$(BIN)/syncattn compare --output $(DEMO) --resume
 
@@ -50,7 +53,8 @@ test: $(VENV)/.test
 	$(MAKE) smoke
 
 test-slow: $(VENV)/.test
-	$(PIP) install --quiet --constraint constraints.txt $(SLOW_TOOLS) $(DOCS_TOOLS)
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[all,ray]" $(SLOW_TOOLS) \
+		$(DOCS_TOOLS)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m slow
 
 fuzz: $(VENV)/.test
@@ -108,14 +112,14 @@ $(VENV)/.package: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[all]"
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.package
+$(VENV)/.test: $(VENV)/.package Makefile
 	$(PIP) install --quiet --constraint constraints.txt $(TEST_TOOLS) $(TRITON)
 	@touch $@
 
-$(VENV)/.docs: $(VENV)/.package
+$(VENV)/.docs: $(VENV)/.package Makefile
 	$(PIP) install --quiet --constraint constraints.txt $(DOCS_TOOLS)
 	@touch $@
 
-$(VENV)/.lint: $(VENV)/.package
-	$(PIP) install --quiet --constraint constraints.txt $(LINT_TOOLS) $(TRITON)
+$(VENV)/.lint: $(VENV)/.package Makefile
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[all,ray]" $(LINT_TOOLS) $(TRITON)
 	@touch $@
