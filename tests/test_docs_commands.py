@@ -1,13 +1,19 @@
 """Every command line of the pages runs, page by page, as a reader would give them, only smaller."""
 
+import os
 import shlex
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from syncattn import cli
 from tests.benchmarks.small import TEXT
-from tests.test_docs import PAGES, ROOT, commands, name
+from tests.test_docs import DOCS, PAGES, ROOT, blocks, commands, name
+
+GUIDES = DOCS / "guides"
 
 TINY_RUN = {"--steps": "2", "--batch-size": "2", "--context-length": "24", "--hidden-size": "16",
             "--num-layers": "1", "--num-heads": "2", "--parameters": "16000", "--workers": "1",
@@ -15,6 +21,7 @@ TINY_RUN = {"--steps": "2", "--batch-size": "2", "--context-length": "24", "--hi
 TINY_GRID = {"--preset": "smoke", "--tasks": "copy", "--arms": "softmax selective",
              "--controls": "none", "--seeds": "0", "--workers": "1",
              "--no-compiled": None}  # fmt: skip
+LEFT_OUT = object()
 SMALLER = {
     "compare": TINY_RUN,
     "generate": {"--max-new-tokens": "3"},
@@ -24,7 +31,7 @@ SMALLER = {
     "benchmark check": {"--tasks": "copy", "--arms": "softmax", "--scale": "smoke"},
     "benchmark kernels": {"--lengths": "16", "--heads": "1", "--head-dim": "4", "--repeats": "1"},
     "benchmark list": {}, "benchmark table": {}, "benchmark compare": {}, "claims list": {},
-    "claims run": {}, "report": {}, "explore": {"--port": "0"},
+    "claims run": {"--again": LEFT_OUT}, "report": {}, "explore": {"--port": "0"},
 }  # fmt: skip
 """What each command is given in place of its own value, or besides. None: an option alone."""
 OF_A_COMPARISON = ("runs/mine", "runs/demo", "runs/other", "runs/first")
@@ -47,7 +54,11 @@ def smaller(words):
         dropping = word in changes or (dropping and not word.startswith("--"))
         if not dropping:
             kept.append(word)
-    added = [[option, *shlex.split(value or "")] for option, value in changes.items()]
+    added = [
+        [option, *shlex.split(value or "")]
+        for option, value in changes.items()
+        if value is not LEFT_OUT
+    ]
     # What stands in front of the options would be taken for more values of theirs.
     first = next((i for i, word in enumerate(kept) if word.startswith("--")), len(kept))
     return kept[:first] + [word for option in added for word in option] + kept[first:]
@@ -96,6 +107,33 @@ def test_every_command_of_a_page_runs(page, made, nobody_waits, tmp_path, monkey
             shutil.copytree(made / kind, tmp_path / target)
     for words in lines(page):
         assert cli.main(smaller(words)) == 0, f"syncattn {shlex.join(words)}: {capsys.readouterr()}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+def test_a_launcher_starts_the_training_of_the_guide(launcher, tmp_path):
+    script = blocks(GUIDES / "train.md", "python")[0]
+    for own, shared in (
+        ("folder = Path(tempfile.mkdtemp())", 'folder = Path("made")'),
+        ('(folder / "corpus.txt").write_text(text)', ""),
+    ):
+        assert own in script
+        script = script.replace(own, shared)
+    (tmp_path / "my_training.py").write_text(script, encoding="utf-8")
+    (tmp_path / "made").mkdir()
+    text = "".join(f"{n} times {n} is {n * n}\n" for n in range(400))
+    (tmp_path / "made" / "corpus.txt").write_text(text, encoding="utf-8")
+    (words,) = [words for words in commands(GUIDES / "distributed.md") if words[0] == launcher]
+    run = subprocess.run(
+        [str(Path(sys.executable).parent / words[0]), *words[1:]], cwd=tmp_path,
+        env={**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    # Two processes may print between each other's line and its end.
+    assert run.stdout.count("[10, 20]") == run.stdout.count("True") == 2
+    curve = (tmp_path / "made" / "run" / "metrics.jsonl").read_text(encoding="utf-8")
+    assert len(curve.splitlines()) == 2
 
 
 def test_a_smaller_command_is_still_the_command():

@@ -3,7 +3,9 @@
 import re
 
 from docutils import nodes
+from sphinx.util import logging
 
+logger = logging.getLogger(__name__)
 NUMBER = re.compile(r"\b(?:FS|KA|KU|OA|SS)-\d+\b")
 _OPENING = re.compile(rf"\((?P<number>{NUMBER.pattern})\)")
 _IN_CODE = re.compile(r"#\s*theory:\s*(.+)$")
@@ -22,12 +24,24 @@ def _collect(app, doctree):
             continue
         number = opening["number"]
         anchor = number.lower()
+        if number in known:
+            logger.warning(
+                "equation %s must be opened once; it is on %s too", number, known[number][0],
+                location=strong,
+            )  # fmt: skip
         strong["ids"].append(anchor)
         doctree.document.note_explicit_target(strong)
         known[number] = (page, anchor)
         standard = environment.domains["std"]
         standard.anonlabels[anchor] = page, anchor
         standard.labels[anchor] = page, anchor, number
+
+
+def _forget(app, environment, page):
+    """Drops the equations of a page that changed or is gone."""
+    known = environment.__dict__.get("numbered_equations", {})
+    for number in [number for number, (where, _) in known.items() if where == page]:
+        del known[number]
 
 
 def _link(app, doctree, page):
@@ -71,6 +85,7 @@ def _read_citation(app, what, name, obj, options, lines):
 
 
 def setup(app):
+    app.connect("env-purge-doc", _forget)
     app.connect("doctree-read", _collect)
     app.connect("doctree-resolved", _link)
     app.connect("autodoc-process-docstring", _read_citation)
