@@ -15,11 +15,11 @@ import argparse
 from collections.abc import Callable
 
 import torch
-from timing import add_clock, shortest, start_clock
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from syncattn import functional, fuse
+from timing import add_clock, shortest, start_clock
 
 HEADS = 8
 Timed = Callable[[], object]

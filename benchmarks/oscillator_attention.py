@@ -14,12 +14,12 @@ import argparse
 from collections.abc import Callable
 
 import torch
-from timing import add_clock, extra_megabytes, shortest, start_clock, without_gradient
 from torch import Tensor
 from torch.nn.functional import normalize, scaled_dot_product_attention
 
 from syncattn.functional import oscillator_attention
 from syncattn.kernels import fuse
+from timing import add_clock, extra_megabytes, shortest, start_clock, without_gradient
 
 HEADS, DIM, OSCILLATOR_DIM = 8, 64, 8
 

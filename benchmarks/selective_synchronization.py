@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 
 import torch
-from timing import extra_megabytes, without_gradient
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -25,6 +24,7 @@ from syncattn import fuse
 from syncattn._masks import Visibility
 from syncattn.kernels.selective_synchronization import selective_synchronization
 from syncattn.kernels.selective_synchronization_pairs import Method, planned_pairs
+from timing import extra_megabytes, without_gradient
 
 HEADS, DIM = 8, 64
 clock: Callable[[], float] = time.perf_counter

@@ -12,12 +12,12 @@ import argparse
 from collections.abc import Callable
 
 import torch
-from timing import add_clock, shortest, start_clock
 
 from runs import as_large_as_softmax
 from syncattn import fuse
 from syncattn.benchmarks.arms import ARMS
 from syncattn.models import SyncAttnForCausalLM
+from timing import add_clock, shortest, start_clock
 
 
 def step(name: str, batch: int, length: int, options: argparse.Namespace) -> Callable[[], object]:
