@@ -1,7 +1,12 @@
 import pytest
 import torch
 
-from syncattn.models.padding import moved_to_the_left, require_one_side, visible_keys
+from syncattn.models.padding import (
+    moved_to_the_left,
+    ready_to_generate,
+    require_one_side,
+    visible_keys,
+)
 
 
 def test_only_the_new_tokens_are_told_apart():
@@ -35,3 +40,16 @@ def test_padding_moves_to_the_left_and_tokens_keep_their_order():
     assert mask.tolist() == (moved > 0).long().tolist()
     again, _ = moved_to_the_left(moved, mask)
     assert again is moved
+
+
+def test_embeddings_move_with_the_tokens_that_tell_their_padding():
+    ids = torch.tensor([[1, 2, 3], [5, 0, 0]])
+    embedded = ids[..., None] * torch.ones(4)
+    for prompts in (
+        {"inputs": ids, "inputs_embeds": embedded},
+        {"inputs_embeds": embedded, "inputs": ids},
+    ):
+        ready = ready_to_generate(prompts, {"pad_token_id": 0, "eos_token_id": 9}, None, limit=8)
+        assert ready["inputs"].tolist() == [[1, 2, 3], [0, 0, 5]]
+        assert torch.equal(ready["inputs_embeds"][..., 0].long(), ready["inputs"])
+        assert ready["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 1]]

@@ -99,7 +99,7 @@ def read_attention(module: nn.Module) -> ForeignAttention | None:
     found = None
     if {"c_attn", "c_proj"} <= names and "q_attn" not in names and hasattr(module, "is_causal"):
         found = _gpt2(module, config)
-    elif {"q_proj", "k_proj", "v_proj", "o_proj"} <= names and hasattr(module, "head_dim"):
+    elif names.issuperset(_LLAMA) and hasattr(module, "head_dim"):
         matrices = all(isinstance(getattr(module, n).weight, Tensor) for n in _LLAMA)
         found = _llama(module, config) if matrices else None
     elif names - {"dropout"} == {"query", "key", "value"} and hasattr(

@@ -116,24 +116,25 @@ def ready_to_generate(
     Raises:
         ValueError: If a prompt is longer than the limit, or padding lies on both sides.
     """
+    there = {name: x for name, x in prompts.items() if x is not None}
+    mask: Tensor | None = options.get("attention_mask")
+    for x in there.values():
+        if mask is None and x.dim() == 2:
+            mask = _inferred(x, options, options.get("generation_config") or config)
     ready: dict[str, Any] = {}
-    for name, x in prompts.items():
-        if x is None:
-            continue
+    for name, x in there.items():
         if x.shape[1] > limit:
             raise ValueError(
                 f"A prompt must not be longer than `max_position_embeddings`; got {x.shape[1]} "
                 f"tokens and {limit}. Cut it to its last {limit} tokens."
             )
-        mask: Tensor | None = options.get("attention_mask")
-        if mask is None and x.dim() == 2:
-            mask = _inferred(x, options, options.get("generation_config") or config)
-        if mask is not None and mask.shape == x.shape[:2]:
-            require_one_side(mask.bool())
-            x, mask = moved_to_the_left(x, mask)
         ready[name] = x
         if mask is not None:
-            ready["attention_mask"] = mask
+            moved = mask
+            if mask.shape == x.shape[:2]:
+                require_one_side(mask.bool())
+                ready[name], moved = moved_to_the_left(x, mask)
+            ready["attention_mask"] = moved
     return ready
 
 

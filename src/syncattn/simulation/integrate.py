@@ -309,14 +309,12 @@ class _Recorder:
         if self.stop is None and math.isinf(elapsed):
             elapsed = self.times[-1] - self.times[0]
         resolution = max(_LOCKED_WITHIN / elapsed, 2 * (self.stop or 0.0))
-        locked = None if rotation is None else locked_group(rotation, resolution)
         return Statistics(
             start=start,
             mean_order_parameter=part.mean(0),
             std_order_parameter=part.std(0, correction=0),
             rotation_number=rotation,
-            locked_fraction=None if locked is None else locked.to(order.dtype).mean(-1),
-            locked=locked,
+            locked=None if rotation is None else locked_group(rotation, resolution),
         )
 
 

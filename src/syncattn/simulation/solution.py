@@ -23,17 +23,22 @@ class Statistics:
         mean_order_parameter: Mean coherence ``(*batch)``.
         std_order_parameter: Its standard deviation over time ``(*batch)``.
         rotation_number: Mean velocity of every phase ``(*batch, oscillators)``; None on the sphere.
-        locked_fraction: Share of the largest group that turns together ``(*batch)``; None on the
-            sphere.
-        locked: Who is of that group ``(*batch, oscillators)``; None on the sphere.
+        locked: Who is of the largest group that turns together ``(*batch, oscillators)``; None on
+            the sphere.
     """
 
     start: float
     mean_order_parameter: Float[Tensor, "*batch"]
     std_order_parameter: Float[Tensor, "*batch"]
     rotation_number: Float[Tensor, "*batch oscillators"] | None = None
-    locked_fraction: Float[Tensor, "*batch"] | None = None
     locked: Bool[Tensor, "*batch oscillators"] | None = None
+
+    @property
+    def locked_fraction(self) -> Float[Tensor, "*batch"] | None:
+        """Share of the largest group that turns together ``(*batch)``; None on the sphere."""
+        if self.locked is None:
+            return None
+        return self.locked.to(self.mean_order_parameter.dtype).mean(-1)
 
 
 @dataclass(frozen=True, eq=False)
