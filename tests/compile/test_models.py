@@ -25,6 +25,21 @@ def test_a_network_is_one_graph(mechanism, masked):
 
 
 @EVERY_MECHANISM
+def test_packed_sequences_are_one_graph(mechanism):
+    torch._dynamo.reset()
+    model, ids = build(mechanism), tokens(1, 9)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    for lengths in ((4, 5), (2, 1, 6), (9,)):
+        places = torch.cat([torch.arange(length) for length in lengths])[None]
+        torch.testing.assert_close(
+            compiled(ids, position_ids=places).logits,
+            model(ids, position_ids=places).logits,
+            rtol=1e-4,
+            atol=1e-5,
+        )
+
+
+@EVERY_MECHANISM
 def test_a_compiled_network_learns(mechanism):
     torch._dynamo.reset()
     model, ids = build(mechanism).train(), tokens()

@@ -63,9 +63,17 @@ def packed_lengths(position_ids: Tensor | None, x: Tensor) -> Int[Tensor, " ends
     if position_ids is None:
         return None
     check.require_instance(position_ids, "position_ids", torch.Tensor, "Leave it out.")
-    if position_ids.shape[-1] != x.shape[1] or x.is_meta or torch.compiler.is_compiling():
+    length = x.shape[1]
+    if position_ids.shape[-1] != length or x.is_meta:
         return None
     anew = position_ids.diff(dim=-1) != 1
+    if torch.compiler.is_compiling():
+        # A graph has one shape: sequences of no tokens follow the last. Values cannot be looked at.
+        if position_ids.shape != (1, length) or x.shape[0] > 1:
+            return None
+        places = torch.arange(1, length, device=x.device)
+        ends = torch.where(anew[0], places, length).sort().values
+        return torch.cat([ends.new_zeros(1), ends, ends.new_full((1,), length)])
     if not bool(anew.any()):
         return None
     if x.shape[0] > 1:
@@ -74,7 +82,7 @@ def packed_lengths(position_ids: Tensor | None, x: Tensor) -> Int[Tensor, " ends
             f"{x.shape[0]} rows. Pack them into one, or pad them and pass `attention_mask`."
         )
     ends = anew.flatten().nonzero()[:, 0] + 1
-    return torch.cat([ends.new_zeros(1), ends, ends.new_tensor([x.shape[1]])])
+    return torch.cat([ends.new_zeros(1), ends, ends.new_tensor([length])])
 
 
 def require_one_side(mask: Bool[Tensor, "batch length"]) -> None:
