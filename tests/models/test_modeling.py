@@ -10,6 +10,7 @@ from tests.models.networks import (
     EVERY_KIND,
     EVERY_MECHANISM,
     KINDS,
+    VOCABULARY,
     build,
     left_padded,
     right_padded,
@@ -343,6 +344,18 @@ def test_whole_turns_of_an_embedding_change_nothing(mechanism, feedforward):
     with torch.autocast("cpu", torch.bfloat16):
         turned = model(ids).logits
     assert (turned - rough).abs().max() <= 0.02 * rough.abs().max()
+
+
+@EVERY_KIND
+def test_a_network_without_numbers_tells_its_shapes(mechanism, feedforward):
+    model = build(mechanism, feedforward).to("meta")
+    ids = tokens(2, 9).to("meta")
+    mask, places = torch.ones_like(ids), torch.arange(9, device="meta")[None]
+    for options in ({}, {"attention_mask": mask}, {"position_ids": places}, {"labels": ids}):
+        found = model(ids, **options)
+        assert found.logits.shape == (2, 9, VOCABULARY)
+        assert found.logits.is_meta
+        assert (found.loss is None) == ("labels" not in options)
 
 
 @EVERY_MECHANISM

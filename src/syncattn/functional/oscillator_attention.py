@@ -8,6 +8,7 @@ import torch
 
 from syncattn import _validation as check
 from syncattn import kernels, reference
+from syncattn._autocast import without_autocast
 from syncattn._backends import Requirement, choose_backend
 from syncattn._typing import AttentionMask, Bool, Float, Int, KeyMask, Keys, Queries, Tensor, Values
 from syncattn._typing import Weights as WeightMatrix
@@ -110,7 +111,7 @@ def oscillator_attention(
     check.require_floating(value, "value")
     inputs = checked(query, key, value, anchor, options)
     backend = chosen(inputs, backend)
-    with torch.autocast(query.device.type, enabled=False):
+    with without_autocast(query):
         x, _, _ = settled_inputs(inputs, backend)
         out = readout(x, inputs, backend)
     check.require_computed(out, "query", "key", "scale", "readout_gain", "value")
@@ -140,7 +141,7 @@ def oscillator_attention_weights(
         and whether the settled oscillator lies within a quarter turn of the anchor.
     """
     inputs = checked(query, key, None, anchor, Options(**options))
-    with torch.autocast(query.device.type, enabled=False):
+    with without_autocast(query):
         x, h, total = settled_inputs(inputs, "reference")
         mask = inputs.readable.dense(x.device)
         weights = reference.oscillator_attention_weights(
@@ -174,7 +175,7 @@ def oscillator_couplings(
     """
     inputs = checked(query, key, value, anchor, Options(**options))
     assert inputs.value is not None
-    with torch.autocast(query.device.type, enabled=False):
+    with without_autocast(query):
         W = inputs.sigma(inputs.scale * inputs.query @ inputs.key.mT)
     mask = inputs.visibility.dense(W.device)
     W = W if mask is None else torch.where(mask, W, 0.0)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from syncattn import _validation as check
+from syncattn._autocast import without_autocast
 from syncattn._typing import Bool, Float, Keys, Queries, Tensor
 from syncattn.functional.oscillator_attention import chosen, settled_inputs
 from syncattn.functional.oscillator_inputs import Anchors, Options, checked
@@ -101,7 +102,7 @@ def settling_diagnostics(
     settling_mode(options.pop("mode", "equilibrium"))
     # The state at time 0 is the initial one, whatever the mode.
     inputs = checked(query, key, None, anchor, Options(**options, mode=Settle(0.0)))
-    with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
+    with torch.no_grad(), without_autocast(query):
         start, h, total = settled_inputs(inputs, chosen(inputs, "auto"))
         strength = torch.linalg.vector_norm(h, dim=-1)
         rho = strength / total.clamp(min=1e-20)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from syncattn import _validation as check
+from syncattn._autocast import without_autocast
 from syncattn._masks import Visibility
 from syncattn._typing import Float, Int, KeyMask, Keys, Tensor, Values
 from syncattn.functional.decoding import (
@@ -159,7 +160,7 @@ def oscillator_attention_step(
         readable=Visibility(new, after.length, True, after.key_mask),
         options=own.options._replace(initial_oscillator=_initial(own, key_mask, state)),
     )
-    with torch.autocast(query.device.type, enabled=False):
+    with without_autocast(query):
         x, _, _ = settled_inputs(inputs, backend)
         if linear:
             assert own.value is not None
@@ -268,7 +269,7 @@ def _sums(anchor: Tensor, value: Tensor, key_mask: Tensor | None) -> Tensor:
     dtype = widest(anchor, value)
     anchor, value = (_blank(x, key_mask).to(dtype) for x in (anchor, value))
     real = None if key_mask is None else key_mask[:, None, :, None].to(anchor.dtype)
-    with torch.autocast(value.device.type, enabled=False):
+    with without_autocast(value):
         return anchor_sums(anchor, value, real)
 
 

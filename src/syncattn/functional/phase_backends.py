@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
+from syncattn._autocast import autocast_dtype
 from syncattn._backends import Requirement
 from syncattn._typing import Tensor
 from syncattn.kernels import triton_requirements, with_triton
@@ -38,7 +39,5 @@ def feature_dtype(phase: Tensor) -> torch.dtype:
     Args:
         phase: The phases as they came.
     """
-    kind = phase.device.type
-    if phase.dtype not in _HALF and torch.is_autocast_enabled(kind):
-        return torch.get_autocast_dtype(kind)
-    return phase.dtype
+    chosen = None if phase.dtype in _HALF else autocast_dtype(phase)
+    return phase.dtype if chosen is None else chosen

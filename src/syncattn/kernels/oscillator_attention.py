@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch.nn.functional import elu, softplus
 
+from syncattn._autocast import without_autocast
 from syncattn._masks import Visibility
 from syncattn._typing import Float, Keys, Queries, Tensor
 from syncattn.kernels.first_order import first_order
@@ -165,7 +166,7 @@ def _slope(x: Tensor, kind: Kind) -> Tensor:
 def _forward(row: Tensor, column: Tensor, value: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     shape = row.shape[:3]
     # Autocast would run the products inside in half precision.
-    with torch.autocast(row.device.type, enabled=False):
+    with without_autocast(row):
         call = _Pass(row, column, value, *rest)
         if fits(call.row, call.value, call.visibility):
             sums, total = pair_sums(
@@ -191,7 +192,7 @@ def _backward(
     d_sums: Tensor, d_total: Tensor, needs_points: bool, needs_value: bool, *operands: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     row, column, value = operands[:3]
-    with torch.autocast(row.device.type, enabled=False):
+    with without_autocast(row):
         call = _Pass(*operands)
         joined = torch.cat([d_sums.to(call.row.dtype), d_total.to(call.row.dtype)[..., None]], -1)
         weight = joined.flatten(0, 1)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 
+from syncattn._autocast import without_autocast
 from syncattn._masks import Visibility
 from syncattn._typing import Float, Keys, Queries, Tensor, Values
 from syncattn.kernels.first_order import first_order
@@ -112,7 +113,7 @@ def _out_dtype(value: Tensor, kind: str) -> torch.dtype:
 
 def _forward(row: Tensor, column: Tensor, value: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     # Autocast would run what surrounds the kernels in half precision.
-    with torch.autocast(row.device.type, enabled=False):
+    with without_autocast(row):
         pairs, entries = pairs_of(row, column, value, *rest)
         shape, dtype = pairs.row.shape[:3], _out_dtype(value, pairs.kind)
         out = torch.empty(*shape, value.shape[-1], dtype=dtype, device=value.device)
@@ -144,7 +145,7 @@ def _backward(
     found: list[Tensor] = [_empty_gradient(x, row) for x in operands[:6]]
     if min(row.numel(), column.numel(), value.numel()) == 0:
         return _six(found)
-    with torch.autocast(row.device.type, enabled=False):
+    with without_autocast(row):
         needs = (needs_rows, needs_columns, needs_value)
         return _gradients(d_out, d_total, out, total, needs, found, *operands)
 

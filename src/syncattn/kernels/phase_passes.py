@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from syncattn._autocast import without_autocast
 from syncattn._typing import Float, Tensor
 from syncattn.kernels.bounded_softmax import attend_bounded, is_bounded, pays
 from syncattn.kernels.compiled import pointer, run, takes
@@ -215,7 +216,7 @@ def couple_compiled(score: Score, real: Kernel, imaginary: Kernel) -> Tensor:
     operands: Any = _Encode.apply(phase, query_gate, key_gate, real, imaginary, plan)
     scaled: Any = {"scale": score.scale, "visibility": seen}
     # Autocast would answer in half precision, which the passes do not read.
-    with torch.autocast(phase.device.type, enabled=False):
+    with without_autocast(phase):
         summed = summed and is_bounded(*operands, **scaled)
         mean = _aligned((attend_bounded if summed else attend)(*operands, **scaled))
     out: Any = _Unfold.apply(phase, mean, plan)

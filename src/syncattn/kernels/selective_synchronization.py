@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 
+from syncattn._autocast import without_autocast
 from syncattn._masks import Visibility
 from syncattn._typing import Float, Keys, Order, Queries, Tensor, Values
 from syncattn.kernels.first_order import first_order
@@ -292,7 +293,7 @@ def _entries(call: _Pass) -> Entries:
 def _forward_eager(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     shape = query.shape[:3]
     # Autocast would run the products inside in half precision.
-    with torch.autocast(query.device.type, enabled=False):
+    with without_autocast(query):
         call = _prepare(query, key, value, *rest)
         sums, total = _sums(call)
         sums.div_(torch.where(total == 0, 1.0, total)[..., None])
@@ -310,7 +311,7 @@ def _backward_eager(
     *operands: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     query, key, value, inverse_threshold, _, key_mask = operands[:6]
-    with torch.autocast(query.device.type, enabled=False):
+    with without_autocast(query):
         call = _prepare(*operands)
         dtype = total.dtype
         weight = grad_output.to(dtype) / torch.where(total == 0, 1.0, total)[..., None]

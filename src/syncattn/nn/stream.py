@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from syncattn import _validation as check
+from syncattn._autocast import autocast_dtype
 from syncattn._typing import Tensor
 
 
@@ -44,7 +43,7 @@ def require_stream(
         )
     if like is not None:
         check.require_together({name: x, "the module": like})
-        if x.dtype != like.dtype and not torch.is_autocast_enabled(x.device.type):
+        if x.dtype != like.dtype and autocast_dtype(x) is None:
             raise TypeError(
                 f"`{name}` must have the dtype of the module, {like.dtype}; got {x.dtype}. "
                 f"Convert one of them with .to(), or run under torch.autocast."
