@@ -54,3 +54,27 @@ def test_bad_input_is_refused():
         distill(copy.deepcopy(original), original, [])
     with pytest.raises(ValueError, match="`learning_rate` must be finite and strictly"):
         distill(original, original, [], learning_rate=0.0)
+    pupil = copy.deepcopy(original)
+    convert(pupil, "selective")
+    with pytest.raises(ValueError, match="`original` must be another network"):
+        distill(pupil, pupil, [])
+    with pytest.raises(TypeError, match="`batches` must be of Mapping; got Tensor"):
+        distill(pupil, original, iter(ids(4)))
+    with pytest.raises(ValueError, match="`batches` must hold at least one batch"):
+        distill(pupil, original, [])
+    with pytest.raises(ValueError, match="parameters to train in its replaced layers; got 2"):
+        distill(pupil.requires_grad_(False), original, [{"input_ids": ids()}])
+
+
+def test_frozen_layers_stay_and_the_others_learn_without_gradients_outside():
+    original = network("gpt2")
+    model = copy.deepcopy(original)
+    convert(model, "selective")
+    frozen, free = model.transformer.h[0].attn, model.transformer.h[1].attn
+    frozen.requires_grad_(False)
+    before = [copy.deepcopy(layer.state_dict()) for layer in (frozen, free)]
+    with torch.no_grad():
+        distill(model, original, [{"input_ids": ids(), "return_dict": True}])
+    for layer, kept, same in zip((frozen, free), before, (True, False), strict=True):
+        found = layer.state_dict()
+        assert all(torch.equal(found[name], kept[name]) for name in kept) == same

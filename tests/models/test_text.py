@@ -86,3 +86,8 @@ def test_bad_input(model, changes, named):
     arguments = {"prompt": "ab", "max_new_tokens": 2} | changes
     with pytest.raises(ValueError, match=named):
         generate_text(model, arguments.pop("prompt"), **arguments)
+
+
+def test_half_a_character_is_refused():
+    with pytest.raises(ValueError, match=r"`text` must hold whole characters; got '\\udcff' at"):
+        encode("ab\udcff")

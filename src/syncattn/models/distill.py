@@ -41,9 +41,10 @@ def distill(
         The loss of every step by the name of the layer.
 
     Raises:
-        TypeError: If `learning_rate` is not a number, or a network none of Transformers.
-        ValueError: If it is not positive, no layer of `model` was replaced, or `original` has no
-            layers of these names.
+        TypeError: If `learning_rate` is not a number, a network none of Transformers, or a batch
+            no mapping.
+        ValueError: If it is not positive, no layer of `model` was replaced or all of them are
+            frozen, `original` has no layers of these names or is `model`, or there is no batch.
     """
     check.require_number(learning_rate, "learning_rate", minimum=0.0, exclusive=True)
     for name, network in (("model", model), ("original", original)):
@@ -54,6 +55,11 @@ def distill(
         if isinstance(layer, ConvertedAttention)
     }
     teachers = dict(original.named_modules())
+    if original is model:
+        raise ValueError(
+            "`original` must be another network than `model`; got the same one. Copy the network "
+            "with copy.deepcopy, convert the copy, and pass both."
+        )
     if not pupils or not pupils.keys() <= teachers.keys():
         shared = len(pupils.keys() & teachers.keys())
         raise ValueError(
@@ -65,23 +71,35 @@ def distill(
         parameter
         for layer in pupils.values()
         for name, parameter in layer.named_parameters()
-        if whole_layers or not _was_kept(layer, name)
+        if parameter.requires_grad and (whole_layers or not _was_kept(layer, name))
     ]
+    if not parameters:
+        raise ValueError(
+            f"`model` must have parameters to train in its replaced layers; got {len(pupils)} "
+            f"frozen ones. Call `requires_grad_()` on them."
+        )
     optimizer = torch.optim.Adam(parameters, lr=learning_rate)
     losses: dict[str, list[float]] = {name: [] for name in pupils}
     for batch in batches:
+        check.require_instance(batch, "batches", Mapping, "Pass dicts such as {'input_ids': ids}.")
         heard = _listen(original, {name: teachers[name] for name in pupils}, batch)
         real = _real_tokens(batch)
         total = torch.zeros((), device=model.device)
         for name, layer in pupils.items():
             arguments, options, target = heard[name]
-            out, _ = layer(*arguments, **options)
-            loss = _relative_error(out, target, real)
+            with torch.enable_grad():
+                out, _ = layer(*arguments, **options)
+                loss = _relative_error(out, target, real)
+                total = total + loss
             losses[name].append(loss.item())
-            total = total + loss
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
+    if not any(losses.values()):
+        raise ValueError(
+            "`batches` must hold at least one batch; got none. An iterator is empty once it was "
+            "read: pass a list, or make it anew."
+        )
     return losses
 
 
@@ -109,12 +127,16 @@ def _listen(
     network.eval()
     options: dict[str, Any] = {"use_cache": False} if _knows_cache(network) else {}
     try:
-        network(**{k: v.to(network.device) for k, v in batch.items() if k != "labels"}, **options)
+        network(**{k: _there(v, network) for k, v in batch.items() if k != "labels"}, **options)
     finally:
         network.train(was_training)
         for handle in handles:
             handle.remove()
     return heard
+
+
+def _there(value: Any, network: PreTrainedModel) -> Any:
+    return value.to(network.device) if isinstance(value, torch.Tensor) else value
 
 
 def _knows_cache(network: PreTrainedModel) -> bool:

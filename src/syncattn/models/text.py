@@ -24,9 +24,17 @@ def encode(text: str) -> Int[Tensor, "1 length"]:
 
     Raises:
         TypeError: If it is not a text.
+        ValueError: If it has half a character, as text of another encoding read as UTF-8 has.
     """
     check.require_instance(text, "text", str, "Decode it first.")
-    return torch.tensor([list(text.encode("utf-8"))], dtype=torch.long)
+    try:
+        spelled = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"`text` must hold whole characters; got {text[error.start]!r} at place {error.start}. "
+            f"Decode it with the encoding that it is in."
+        ) from None
+    return torch.tensor([list(spelled)], dtype=torch.long)
 
 
 def decode(tokens: Int[Tensor, " length"]) -> str:
