@@ -1,5 +1,6 @@
 import errno
 import io
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -7,6 +8,7 @@ from importlib.metadata import version
 import pytest
 
 from syncattn import cli
+from syncattn.benchmarks.arms import ARMS
 from syncattn.cli import main
 from syncattn.data.sources import MissingDataError
 from syncattn.training import DivergedError, checkpoint
@@ -128,6 +130,14 @@ def test_help_lists_every_command(capsys):
     assert stop.value.code == 0
     said = capsys.readouterr().out
     assert all(name in said for name in cli._COMMANDS)
+
+
+def test_help_names_every_mechanism_that_compares(capsys):
+    with pytest.raises(SystemExit):
+        main(["compare", "--help"])
+    said = re.sub(r"\W*\n\W*", " ", capsys.readouterr().out)
+    named = said.partition("Mechanisms to train: ")[2].partition(".")[0].split()
+    assert [name.rstrip(",") for name in named] == list(ARMS)
 
 
 def test_completions_of_a_shell_know_the_options_of_every_command(capsys):

@@ -43,7 +43,7 @@ class CompareConfig:
     """What is compared, on what text, and for how long."""
 
     mechanisms: tuple[str, ...] = ("softmax", "selective", "oscillator", "kuramoto", "frustrated")
-    """Mechanisms to train: softmax, selective, oscillator, kuramoto, frustrated,
+    """Mechanisms to train: softmax, selective, oscillator, oscillator-2, kuramoto, frustrated,
     frustrated-meanfield."""
 
     corpus: Path | None = None
