@@ -131,7 +131,7 @@ class SyncAttnModel(SyncAttnPreTrainedModel):
         )
 
     def cache_to_fill(self, given: Cache | None, use_cache: bool | None) -> SyncAttnCache | None:
-        """Returns the cache that these layers fill; see `syncattn.models.cache.cache_to_fill`."""
+        """Returns the cache that these layers fill, not an empty one of another kind; or None."""
         number, can_decode = len(self.layers), self.can_decode
         return cache_to_fill(given, use_cache, num_layers=number, can_decode=can_decode)
 
