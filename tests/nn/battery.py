@@ -56,6 +56,11 @@ class ModuleLaws:
             assert out.isfinite().all()
             torch.testing.assert_close(out[:, kept], module(x, is_causal=is_causal))
 
+    @pytest.mark.parametrize("name", ["attention_mask", "key_padding_mask"])
+    def test_masks_under_other_names_are_refused(self, name):
+        with pytest.raises(TypeError, match=f"`key_mask` .* got `{name}`"):
+            self.build()(self.stream(), **{name: torch.ones(2, LENGTH, dtype=torch.bool)})
+
     def test_packed_sequences_are_separate_sequences(self):
         module, x = self.build(), self.stream(batch=1, length=8)
         out = module(x, is_causal=True, cu_seqlens=torch.tensor([0, 3, 8]))

@@ -132,11 +132,11 @@ class SoftmaxAttention(nn.Module):
         return Synchrony(weights)
 
     def _scores(self, x: Tensor, visibility: dict[str, Any]) -> tuple[Tensor, Tensor, Visibility]:
-        query, key = self._rotated(x)
+        query, key = self._rotated(x, **visibility)
         return query, key, check.require_visibility(query, key, **visibility)
 
-    def _rotated(self, x: Tensor, past: int = 0) -> tuple[Tensor, Tensor]:
-        require_stream(x, self.q_proj.in_features, self.q_proj.weight)
+    def _rotated(self, x: Tensor, past: int = 0, **visibility: Any) -> tuple[Tensor, Tensor]:
+        require_stream(x, self.q_proj.in_features, self.q_proj.weight, **visibility)
         query, key = (
             split_heads(project(x), self.num_heads) for project in (self.q_proj, self.k_proj)
         )

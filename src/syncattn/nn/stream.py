@@ -8,6 +8,8 @@ from syncattn import _validation as check
 from syncattn._autocast import autocast_dtype
 from syncattn._typing import Tensor
 
+_BY_THE_OPERATOR = frozenset({"attn_mask", "is_causal"})
+
 
 def require_stream(
     x: Tensor,
@@ -28,13 +30,17 @@ def require_stream(
         name: What the module calls the stream.
         key_mask: True where a token is real, ``(batch, length)``.
         cu_seqlens: Cumulative lengths of packed sequences.
-        **others: What the operator checks by itself.
+        **others: `attn_mask` and `is_causal`, which the operator checks by itself.
 
     Raises:
-        TypeError: If an argument has the wrong type or dtype.
+        TypeError: If an argument has the wrong type or dtype, or is none that says who sees whom.
         ValueError: If shapes or devices do not fit.
     """
-    del others
+    for unknown in others.keys() - _BY_THE_OPERATOR:
+        raise TypeError(
+            f"Who sees whom must be said by `key_mask` (True where a token is real), `attn_mask`, "
+            f"`cu_seqlens` and `is_causal`; got `{unknown}`. Pass it under one of these names."
+        )
     check.require_tensor(x, name, "batch length width")
     if x.shape[-1] != width:
         raise ValueError(
