@@ -28,13 +28,14 @@ def bits(arm, gaps, scale="laptop"):
     ("name", "arm", "gaps", "at_laptop", "at_full"),
     [
         ("frustrated-language", "frustrated", [-0.1, -0.11, -0.1], "holds in part", "holds"),
-        ("frustrated-language", "frustrated", [0.1, 0.11, 0.1], "does not hold", "does not hold"),
+        ("frustrated-language", "frustrated", [0.1, 0.11, 0.1], "does not hold here",
+         "does not hold"),
         ("frustrated-language", "frustrated", [-0.1, 0.05, -0.02], "not decided", "not decided"),
         ("kuramoto-language", "kuramoto", [0.02, 0.021, 0.02], "holds in part", "holds"),
         ("kuramoto-language", "kuramoto", [-0.1, 0.05, 0.02], "not decided", "not decided"),
         ("frustrated-meanfield", "frustrated-meanfield", [0.0005, 0.0005, 0.0006],
          "holds in part", "holds"),
-        ("frustrated-meanfield", "frustrated-meanfield", [0.1, 0.11, 0.1], "does not hold",
+        ("frustrated-meanfield", "frustrated-meanfield", [0.1, 0.11, 0.1], "does not hold here",
          "does not hold"),
         ("frustrated-meanfield", "frustrated-meanfield", [0.02, 0.08, 0.04], "not decided",
          "not decided"),
@@ -55,8 +56,8 @@ def test_bits_have_four_decimals():
     [
         ([0.10, 0.11, 0.12], [1.0, 1.0, 0.99], "holds in part"),
         # The base layer copies more than softmax: nothing is there to reverse.
-        ([0.95, 0.96, 0.97], [1.0, 1.0, 0.99], "does not hold"),
-        ([0.10, 0.11, 0.12], [0.7, 0.71, 0.72], "does not hold"),
+        ([0.95, 0.96, 0.97], [1.0, 1.0, 0.99], "does not hold here"),
+        ([0.10, 0.11, 0.12], [0.7, 0.71, 0.72], "does not hold here"),
         ([0.5, 0.9, 0.95], [0.9, 0.8, 0.98], "not decided"),
     ],
 )

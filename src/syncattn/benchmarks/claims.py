@@ -18,7 +18,9 @@ from syncattn.benchmarks.scores import (
 
 __all__ = ["CLAIMS", "Claim", "Measured", "Unchecked", "judge", "known_claims", "register_claim"]
 
-Verdict = Literal["holds", "holds in part", "not decided", "does not hold", "not checked"]
+Verdict = Literal[
+    "holds", "holds in part", "not decided", "does not hold here", "does not hold", "not checked"
+]
 
 
 class Measured(NamedTuple):
@@ -51,6 +53,8 @@ class Claim:
         from_records: Judges it by records of the benchmark; None where none can tell.
         documented: A figure of an earlier measurement with the page of the documentation that has
             it; taken when nothing else judges.
+        documented_as_published: Whether that measurement is at the published settings: records of
+            smaller ones then stand behind it.
         why_not: Why it is not checked, where nothing can judge it.
     """
 
@@ -62,6 +66,7 @@ class Claim:
     measure: Callable[[], Measured] | None = None
     from_records: Callable[[Sequence[ScoreTable]], Measured] | None = None
     documented: tuple[Verdict, str, str] | None = None
+    documented_as_published: bool = False
     why_not: str = ""
 
 
@@ -104,15 +109,21 @@ def judge(claim: Claim, records: Sequence[Record], *, may_measure: bool) -> Meas
         may_measure: Whether seconds may be spent on measuring.
 
     Returns:
-        By measurement, else by records, with the documented figure beside them, else by the
-        documentation, else the reason why not.
+        By measurement, else by records, with the documented figure beside them, or behind it where
+        it alone is at the published settings, else by the documentation, else the reason why not.
     """
     if claim.measure is not None and may_measure:
         return claim.measure()
     if claim.from_records is not None:
         try:
             found = claim.from_records(score_tables(records))
-            return found if claim.documented is None else _beside(found, *claim.documented)
+            if claim.documented is None:
+                return found
+            verdict, figure, page = claim.documented
+            known = Measured(verdict, f"{figure} ({page})")
+            if claim.documented_as_published and found.verdict not in {"holds", "does not hold"}:
+                return _beside(known, found, "by records")
+            return _beside(found, Measured(verdict, figure), f"in {page}")
         except Unchecked as missing:
             if claim.documented is None:
                 return Measured("not checked", str(missing))
@@ -124,9 +135,9 @@ def judge(claim: Claim, records: Sequence[Record], *, may_measure: bool) -> Meas
     return Measured("not checked", claim.why_not)
 
 
-def _beside(found: Measured, verdict: str, figure: str, page: str) -> Measured:
-    differs = "" if verdict == found.verdict else f"{verdict}: "
-    return Measured(found.verdict, f"{found.figure}; in {page} {differs}{figure}")
+def _beside(found: Measured, other: Measured, where: str) -> Measured:
+    differs = "" if other.verdict == found.verdict else f"{other.verdict}: "
+    return Measured(found.verdict, f"{found.figure}; {where} {differs}{other.figure}")
 
 
 def rows_of(
@@ -214,17 +225,17 @@ def concluded(parts: Sequence[bool | None], *tables: ScoreTable) -> Verdict:
 
     Returns:
         "holds" where all are shown at full scale; "holds in part" where some are and the others
-        undecided, or the scale is another; "does not hold" where one is contradicted; else "not
-        decided".
+        undecided, or the scale is another; "does not hold" where one is contradicted at full
+        scale, "does not hold here" at another; else "not decided".
     """
-    if False in parts:
-        return "does not hold"
-    if True not in parts:
-        return "not decided"
     whole = all(
         table.recipe.get("scale") == "full" and table.data.get("extent") not in {"part", "sample"}
         for table in tables
     )
+    if False in parts:
+        return "does not hold" if whole else "does not hold here"
+    if True not in parts:
+        return "not decided"
     return "holds" if whole and None not in parts else "holds in part"
 
 

@@ -66,9 +66,9 @@ def frustrated_synchronization(
         exclude_self: Hide each token from itself.
         scale: Factor of the score; the default is ``dim ** -0.5``.
         sink: Logit of attending to nothing; see `kuramoto_attention`.
-        backend: ``"auto"``, ``"sdpa"`` (linear memory), ``"triton"`` (likewise, one kernel on
-            CUDA), ``"dense"`` (any mask and any delay, at the memory of the weights) or
-            ``"reference"``.
+        backend: ``"auto"``, ``"sdpa"`` (linear memory, but for a mask of the pairs where some are
+            padded or packed), ``"triton"`` (linear, one kernel on CUDA), ``"dense"`` (any mask and
+            any delay, at the memory of the weights) or ``"reference"``.
 
     Returns:
         The increment in radians, in the dtype of `query_phase`.

@@ -52,8 +52,9 @@ def kuramoto_attention(
         sink: :math:`b`, the logit of attending to nothing, of each head or one number: the weights
             get :math:`e^b` more in their denominator. Without it a row that sees one token alone
             follows it fully.
-        backend: ``"auto"``, ``"sdpa"`` (linear memory), ``"triton"`` (likewise, one kernel on CUDA,
-            without `attn_mask`) or ``"reference"``.
+        backend: ``"auto"``, ``"sdpa"`` (linear memory, but for a mask of the pairs where some are
+            padded or packed), ``"triton"`` (linear, one kernel on CUDA, without `attn_mask`) or
+            ``"reference"``.
 
     Returns:
         The increment in radians, in the dtype of `query_phase`.
