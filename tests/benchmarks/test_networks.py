@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from syncattn.benchmarks.arms import ARMS, Arm
 from syncattn.benchmarks.networks import (
@@ -12,6 +15,7 @@ from syncattn.benchmarks.networks import (
 )
 from syncattn.benchmarks.problems import Batch
 from syncattn.benchmarks.tasks import TASKS, task_named
+from syncattn.nn.heads import HeadwiseLinear
 from tests.benchmarks.benchmark_small import SHAPE, network, problem
 
 task_named("copy")
@@ -129,3 +133,15 @@ def test_operations_are_counted_by_hand():
     assert counted == pytest.approx(2 * linear + pairs)
     bare = Arm("softmax", "", 1e-3)
     assert flops_per_token(model, bare, task, shape) == pytest.approx(2 * linear)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_operations_of_linear_maps_are_those_that_torch_counts(arm):
+    model, batch = network(arm), problem("copy").training_batch(2, seed=0, step=0)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        places = model(batch).shape[:2].numel()
+    maps = counter.get_flop_counts()["Global"][torch.ops.aten.mm] / places
+    # A map per head is a batched product, as the pairs of tokens are.
+    heads = 2 * sum(m.weight.numel() for m in model.modules() if isinstance(m, HeadwiseLinear))
+    bare = replace(ARMS[arm], flops_per_pair=None)
+    assert flops_per_token(model, bare, problem("copy"), SHAPE) == pytest.approx(maps + heads)

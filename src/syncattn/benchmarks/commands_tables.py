@@ -39,7 +39,7 @@ class TableConfig:
     """Files of records, or folders with a records.jsonl."""
 
     output: Path | None = None
-    """Folder for table.md, table.csv and table.png; printed only when left out."""
+    """Folder for table.md, .csv, .png and .svg; printed only when left out."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def rebuild_tables(config: TableConfig, console: Console) -> int:
 def write_tables(
     tables: Sequence[ScoreTable], output: Path, not_applicable: Sequence[str], console: Console
 ) -> None:
-    """Writes table.md, table.csv and table.png.
+    """Writes table.md, table.csv, table.png and table.svg.
 
     Args:
         tables: The tables.
@@ -107,7 +107,8 @@ def write_tables(
         save_figure(
             score_dots(panels, title="One dot per seed, a bar at the mean"), output / "table"
         )
-    console.print(f"Written to {output}: table.md, table.csv, table.png.",
+    drawn = ", table.png, table.svg" if panels else ""
+    console.print(f"Written to {output}: table.md, table.csv{drawn}.",
                   highlight=False, markup=False)  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from syncattn._typing import Tensor
 from syncattn.benchmarks.arms import Arm, matched_width
 from syncattn.benchmarks.problems import Batch, Problem
 from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM, SyncAttnModel
+from syncattn.nn import MeanFieldCoupling
 from syncattn.nn.heads import HeadwiseLinear
 from syncattn.nn.synchrony import Synchrony
 
@@ -228,8 +229,8 @@ def parameters_of(network: nn.Module) -> int:
 def flops_per_token(network: Network, arm: Arm, problem: Problem, shape: Shape) -> float:
     """Returns the operations of the matrix products of a forward pass, per token of a long text.
 
-    Linear layers count two operations per weight; pairs of tokens count as the arm says, half of
-    all pairs when causal. Norms, gates and other work per element are left out.
+    Linear layers count two operations per weight and use, of which the complex maps of a mean field
+    have two; pairs of tokens count as the arm says, half of all pairs when causal. Norms, gates and other work per element are left out.
 
     Args:
         network: The network, whose linear layers are counted.
@@ -240,8 +241,16 @@ def flops_per_token(network: Network, arm: Arm, problem: Problem, shape: Shape) 
     Returns:
         Floating-point operations.
     """
+    complex_maps = {
+        part
+        for field in network.modules()
+        if isinstance(field, MeanFieldCoupling)
+        for part in (field.mode_proj, field.down_proj)
+    }
     linear = sum(
-        m.weight.numel() for m in network.modules() if isinstance(m, nn.Linear | HeadwiseLinear)
+        m.weight.numel() * (2 if m in complex_maps else 1)
+        for m in network.modules()
+        if isinstance(m, nn.Linear | HeadwiseLinear)
     )
     if arm.flops_per_pair is None:
         return 2.0 * linear

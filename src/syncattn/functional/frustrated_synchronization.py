@@ -57,7 +57,8 @@ def frustrated_synchronization(
         key_gate: Gate of the keys; 1 when None.
         harmonic_amplitude: :math:`a_{sm}`, ``(heads, delays, harmonics, dim | 1)``; negative is
             repulsive.
-        frustration: :math:`\alpha_{sm}` in radians, the same shape.
+        frustration: :math:`\alpha_{sm}` in radians, the same shape; a lead, where the systems of
+            `syncattn.simulation` take a lag.
         natural_frequency: Drift in radians per token (rotary position); none when None.
         attn_mask: True where attention is allowed; broadcastable to (batch, heads, queries, keys).
         key_mask: True where a key is real, ``(batch, keys)``.
