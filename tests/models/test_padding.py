@@ -22,6 +22,13 @@ def test_only_the_new_tokens_are_told_apart():
         visible_keys(torch.ones(2, 3), x, 5)
 
 
+@pytest.mark.parametrize("wrong", [-1e9, -1.0, 0.5, 2.0, float("nan")])
+def test_a_mask_that_is_added_to_scores_is_refused(wrong):
+    mask = torch.tensor([[0.0, wrong], [0.0, 0.0]])
+    with pytest.raises(ValueError, match="`attention_mask` must hold 0 and 1 alone; got numbers"):
+        visible_keys(mask, torch.zeros(2, 2, 4), 0)
+
+
 def test_padding_may_be_on_one_side():
     left, right = torch.ones(2, 2, 5).bool()
     left[0, :2] = right[1, 3:] = False

@@ -26,14 +26,13 @@ def visible_keys(
 
     Raises:
         TypeError: If it is not a tensor.
-        ValueError: If the shape does not fit, or padding lies on both sides.
+        ValueError: If the shape does not fit, a number is another than 0 and 1, or padding lies
+            on both sides.
     """
     if attention_mask is None:
         return None
     remedy = "Pass 1 where a token is real, 0 where it is padding."
     check.require_instance(attention_mask, "attention_mask", torch.Tensor, remedy)
-    if not x.is_meta:
-        check.require_values(attention_mask, "attention_mask")
     expected = (x.shape[0], past + x.shape[1])
     if attention_mask.shape != expected:
         cached = f", of which {past} are in the cache" if past else ""
@@ -44,6 +43,13 @@ def visible_keys(
     mask = attention_mask.bool()
     if x.is_meta or torch.compiler.is_compiling():
         return mask[:, past:]
+    check.require_values(attention_mask, "attention_mask")
+    if not bool((attention_mask == mask).all()):
+        smallest, largest = attention_mask.aminmax()
+        raise ValueError(
+            f"`attention_mask` must hold 0 and 1 alone; got numbers from {smallest.item():g} to "
+            f"{largest.item():g}. {remedy}"
+        )
     require_one_side(mask)
     key_mask = mask[:, past:]
     return None if bool(key_mask.all()) else key_mask
