@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -30,7 +32,7 @@ def own_process_state():
 
 def of_tokens(mechanism, **options):
     torch.manual_seed(0)
-    named = config(mechanism, num_labels=3, **options)
+    named = config(mechanism, **({"num_labels": 3} | options))
     return AutoModelForSequenceClassification.from_config(named).eval()
 
 
@@ -118,6 +120,68 @@ def test_the_labels_choose_the_loss():
     torch.testing.assert_close(
         out.loss, torch.nn.functional.cross_entropy(out.logits, torch.tensor([0, 2]))
     )
+
+
+@pytest.mark.parametrize(
+    ("problem", "count", "labels", "said"),
+    [
+        (None, 3, torch.tensor([0, 3]), r"below `num_labels`, 3; got 0 to 3"),
+        (None, 3, torch.tensor([-1, 1]), r"at least 0 and below `num_labels`, 3; got -1 to 1"),
+        (None, 3, torch.tensor([0.0, 1.0]), r"of integers; got torch.float32"),
+        (None, 3, torch.tensor([True, False]), r"of integers; got torch.bool"),
+        (None, 3, torch.tensor([0]), r"shape \(2,\) or \(2, 1\) .* got \(1\)"),
+        (None, 3, torch.tensor([[1, 0, 2], [0, 0, 1]]), r"between 0 and 1, .* got 0 to 2"),
+        (None, 1, torch.zeros(2, 2), r"shape \(2,\) or \(2, 1\) .* got \(2, 2\)"),
+        (None, 1, torch.tensor([0.0, math.nan]), r"be finite"),
+        ("regression", 3, torch.zeros(3), r"shape \(2, 3\) .* got \(3\)"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(problem, count, labels, said):
+    model = of_tokens("softmax", num_labels=count, problem_type=problem)
+    with pytest.raises((TypeError, ValueError), match=f"`labels` must .*{said}"):
+        model(tokens(), labels=labels)
+
+
+def test_an_unknown_problem_is_refused():
+    model = of_tokens("softmax")
+    model.config.problem_type = "guess"
+    with pytest.raises(ValueError, match="`problem_type` must be one of 'regression'"):
+        model(tokens(), labels=torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([[0], [2]]), torch.tensor([0, 2]).byte()])
+def test_classes_may_stand_in_a_column_and_in_any_integer(labels):
+    model = of_tokens("softmax")
+    expected = model(tokens(), labels=torch.tensor([0, 2])).loss
+    assert torch.equal(model(tokens(), labels=labels).loss, expected)
+
+
+def test_several_classes_may_be_whole_numbers():
+    ids, several = tokens(), torch.tensor([[1, 0, 1], [0, 0, 1]])
+    expected = of_tokens("softmax")(ids, labels=several.float()).loss
+    assert torch.equal(of_tokens("softmax")(ids, labels=several).loss, expected)
+
+
+def test_no_class_to_learn_costs_nothing():
+    model = of_tokens("softmax")
+    loss = model(tokens(), labels=torch.full((2,), -100)).loss
+    loss.backward()
+    assert loss.item() == 0
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+
+
+@EVERY_POOLING
+def test_a_sequence_of_no_tokens_has_an_answer(pooling):
+    logits = of_tokens("softmax", pooling=pooling)(tokens()[:, :0]).logits
+    assert torch.equal(logits, torch.zeros(2, 3))
+
+
+def test_packed_sequences_are_refused():
+    model, places = of_tokens("softmax"), torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4]])
+    with pytest.raises(ValueError, match="`position_ids` must not begin anew"):
+        model(tokens(1, 9), position_ids=places)
+    plain = model(tokens(1, 9), position_ids=torch.arange(9)[None]).logits
+    assert torch.equal(plain, model(tokens(1, 9)).logits)
 
 
 class Labelled(torch.utils.data.Dataset):

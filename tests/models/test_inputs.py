@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from syncattn.models.inputs import require_labels, require_stream, require_tokens
+from syncattn.models.inputs import loss_of_sequences, require_labels, require_stream, require_tokens
 
 LOGITS = torch.zeros(2, 3, 5)
 RIGHT = torch.tensor([[0, 1, 4], [2, 3, 0]])
@@ -49,3 +49,8 @@ def test_labels_that_do_not_fit_are_refused(labels, said):
 def test_what_is_no_stream_is_refused(stream):
     with pytest.raises((TypeError, ValueError), match=r"`inputs_embeds` must .*; got "):
         require_stream(stream, 8)
+
+
+def test_a_list_of_classes_is_refused():
+    with pytest.raises(TypeError, match="`labels` must be of Tensor; got list"):
+        loss_of_sequences([0, 1], torch.zeros(2, 3), None)

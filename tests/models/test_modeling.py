@@ -358,6 +358,20 @@ def test_a_network_without_numbers_tells_its_shapes(mechanism, feedforward):
         assert (found.loss is None) == ("labels" not in options)
 
 
+def test_no_token_to_learn_costs_nothing():
+    model, ids = build("softmax"), tokens(2, 4)
+    loss = model(ids, labels=torch.full_like(ids, -100)).loss
+    loss.backward()
+    assert loss.item() == 0
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+    assert model(ids[:, :1], labels=ids[:, :1]).loss.item() == 0
+    some = ids.masked_fill(torch.arange(4) == 2, -100)
+    expected = torch.nn.functional.cross_entropy(
+        model(ids).logits[:, :-1].flatten(0, 1), some[:, 1:].flatten()
+    )
+    torch.testing.assert_close(model(ids, labels=some).loss, expected)
+
+
 @EVERY_MECHANISM
 def test_packed_sequences_do_not_see_each_other(mechanism):
     model, first, second = build(mechanism), tokens(1, 5), tokens(1, 4, seed=2)

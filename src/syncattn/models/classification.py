@@ -13,7 +13,9 @@ from transformers.utils.generic import can_return_tuple
 from syncattn import _validation as check
 from syncattn._typing import Bool, Float, Tensor
 from syncattn.models.configuration import SyncAttnConfig
+from syncattn.models.inputs import loss_of_sequences
 from syncattn.models.modeling import SyncAttnModel
+from syncattn.models.padding import packed_lengths
 from syncattn.models.pretrained import SyncAttnPreTrainedModel
 
 
@@ -34,24 +36,38 @@ class _Classifier(SyncAttnPreTrainedModel):
         self.post_init()
 
     def _classify(
-        self, attention_mask: Tensor | None, labels: Tensor | None, **inputs: Any
+        self,
+        attention_mask: Tensor | None,
+        labels: Tensor | None,
+        position_ids: Tensor | None,
+        **inputs: Any,
     ) -> SequenceClassifierOutput:
         outputs = self.model(attention_mask=attention_mask, use_cache=False, **inputs)
         mask = None if attention_mask is None else attention_mask.bool()
         features = self.model.readout(outputs.last_hidden_state)
+        _require_one_sequence(position_ids, features)
         logits = self.score(pool(features, mask, self.config.pooling))
         loss = None
         if labels is not None:
+            arguments = loss_of_sequences(labels, logits, self.config.problem_type)
+            self.config.problem_type = arguments.pop("problem_type")
             loss_function: Any = self.loss_function
-            loss = loss_function(
-                logits=logits, labels=labels, pooled_logits=logits, config=self.config
-            )
+            loss = loss_function(config=self.config, **arguments)
         return SequenceClassifierOutput(
             loss=loss,
             logits=logits,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+
+def _require_one_sequence(position_ids: Tensor | None, x: Tensor) -> None:
+    if torch.compiler.is_compiling() or packed_lengths(position_ids, x) is None:
+        return
+    raise ValueError(
+        "`position_ids` must not begin anew within a row of a classifier, which has one answer a "
+        "row; got packed sequences. Give each a row and pass `attention_mask`."
+    )
 
 
 def pool(
@@ -69,6 +85,8 @@ def pool(
     Returns:
         ``(batch, width)``; 0 for a sequence without a real token.
     """
+    if features.shape[1] == 0:
+        return features.new_zeros(features.shape[0], features.shape[2])
     if mask is None:
         return features.mean(1) if pooling == "mean" else features[:, -1]
     some = mask.any(-1, keepdim=True)
@@ -107,7 +125,7 @@ class SyncAttnForSequenceClassification(_Classifier):
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
-        **_: Any,
+        **others: Any,
     ) -> SequenceClassifierOutput:
         """Returns the logits of every sequence and, with labels, the loss.
 
@@ -115,17 +133,24 @@ class SyncAttnForSequenceClassification(_Classifier):
             input_ids: ``(batch, length)``.
             attention_mask: ``(batch, length)``, 1 where a token is real.
             inputs_embeds: In place of `input_ids`.
-            labels: ``(batch,)`` classes, or as `problem_type` says.
+            labels: ``(batch,)`` classes, ``(batch, num_labels)`` numbers between 0 and 1, or
+                numbers to predict, as `problem_type` says.
             output_hidden_states: Whether to return the stream before every block too.
             output_attentions: Whether to return the dense weights of every layer too.
-            **_: Arguments of other models, ignored.
+            **others: Arguments of other models, ignored; `position_ids` must not begin anew.
 
         Returns:
             `logits` of shape (batch, num_labels).
+
+        Raises:
+            TypeError: If an argument is not a tensor of the right kind.
+            ValueError: If labels do not fit `problem_type`, several sequences are packed in a row;
+                and see `SyncAttnModel.forward`.
         """
         return self._classify(
             attention_mask,
             labels,
+            others.get("position_ids"),
             input_ids=input_ids,
             inputs_embeds=inputs_embeds,
             output_hidden_states=output_hidden_states,
@@ -161,24 +186,26 @@ class SyncAttnForAudioClassification(_Classifier):
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
-        **_: Any,
+        **others: Any,
     ) -> SequenceClassifierOutput:
         """Returns the logits of every sequence and, with labels, the loss.
 
         Args:
             input_features: ``(batch, frames, feature_size)``, best of unit variance.
             attention_mask: ``(batch, frames)``, 1 where a frame is real.
-            labels: ``(batch,)`` classes, or as `problem_type` says.
+            labels: ``(batch,)`` classes, ``(batch, num_labels)`` numbers between 0 and 1, or
+                numbers to predict, as `problem_type` says.
             output_hidden_states: Whether to return the stream before every block too.
             output_attentions: Whether to return the dense weights of every layer too.
-            **_: Arguments of other models, ignored.
+            **others: Arguments of other models, ignored; `position_ids` must not begin anew.
 
         Returns:
             `logits` of shape (batch, num_labels).
 
         Raises:
-            TypeError: If frames are not a floating tensor.
-            ValueError: If they have another size or other axes.
+            TypeError: If frames are not a floating tensor, or labels not of the right kind.
+            ValueError: If they have another size or other axes, labels do not fit `problem_type`,
+                or several sequences are packed in a row.
         """
         check.require_tensor(input_features, "input_features", "batch frames features")
         if input_features.shape[-1] != self.config.feature_size:
@@ -190,6 +217,7 @@ class SyncAttnForAudioClassification(_Classifier):
         return self._classify(
             attention_mask,
             labels,
+            others.get("position_ids"),
             input_ids=input_features,
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,

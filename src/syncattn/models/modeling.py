@@ -17,7 +17,7 @@ from syncattn._typing import Float, Int, Tensor
 from syncattn.models.blocks import build_block
 from syncattn.models.cache import SyncAttnCache, cache_to_fill
 from syncattn.models.configuration import SyncAttnConfig
-from syncattn.models.inputs import require_here, require_labels, require_stream, require_tokens
+from syncattn.models.inputs import loss_of_tokens, require_here, require_stream, require_tokens
 from syncattn.models.padding import packed_lengths, ready_to_generate, visible_keys
 from syncattn.models.pretrained import SyncAttnPreTrainedModel
 from syncattn.nn.block import EuclideanBlock, PhaseBlock
@@ -260,7 +260,7 @@ class SyncAttnForCausalLM(SyncAttnPreTrainedModel, GenerationMixin):
             attention_mask: See `SyncAttnModel.forward`.
             past_key_values: See `SyncAttnModel.forward`.
             inputs_embeds: See `SyncAttnModel.forward`.
-            labels: ``(batch, length)``; shifted inside, -100 is ignored.
+            labels: ``(batch, length)``; shifted inside, -100 is ignored; the loss of none is 0.
             use_cache: See `SyncAttnModel.forward`.
             output_hidden_states: Whether to return the stream before every block too.
             output_attentions: Whether to return the dense weights of every layer too.
@@ -293,11 +293,8 @@ class SyncAttnForCausalLM(SyncAttnPreTrainedModel, GenerationMixin):
         logits = self.lm_head(self.model.readout(outputs.last_hidden_state[:, kept]))
         loss = None
         if labels is not None:
-            require_labels(labels, logits)
             loss_function: Any = self.loss_function
-            loss = loss_function(
-                logits=logits, labels=labels.long(), vocab_size=logits.shape[-1], **kwargs
-            )
+            loss = loss_function(**loss_of_tokens(labels, logits, kwargs))
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
