@@ -230,7 +230,8 @@ def flops_per_token(network: Network, arm: Arm, problem: Problem, shape: Shape) 
     """Returns the operations of the matrix products of a forward pass, per token of a long text.
 
     Linear layers count two operations per weight and use, of which the complex maps of a mean field
-    have two; pairs of tokens count as the arm says, half of all pairs when causal. Norms, gates and other work per element are left out.
+    have two; pairs of tokens count as the arm says, half of all pairs when causal. Norms, gates and
+    other work per element are left out.
 
     Args:
         network: The network, whose linear layers are counted.
