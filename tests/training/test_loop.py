@@ -1,6 +1,7 @@
 """Training learns, says what it measured, and goes on exactly where it was killed."""
 
 import atexit
+import inspect
 import json
 import math
 import signal
@@ -413,6 +414,13 @@ def test_evaluation_is_the_mean_over_every_byte(corpus):
         nats += (-log_p.gather(-1, windows[:, 1:, None])).flatten().tolist()
     assert len(nats) == 50
     assert measured == pytest.approx(sum(nats) / 50 / math.log(2), rel=1e-5)
+
+
+def test_an_unknown_precision_is_refused(corpus):
+    with pytest.raises(ValueError, match="`mixed_precision` must be one of 'no', 'bf16'; got"):
+        inspect.unwrap(evaluate)(
+            tiny.gpt2(), corpus.test, batch_size=2, context_length=16, mixed_precision="fp16"
+        )
 
 
 def test_a_uniform_guess_scores_eight_bits(corpus):

@@ -1,5 +1,6 @@
 """Only matrices without a mark are decayed, and misfits are refused before the first step."""
 
+import inspect
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -90,6 +91,31 @@ def test_misfits_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_weights_that_cannot_learn_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"more than float16.* got 'transformer.wte.weight'"):
+        refused(tmp_path, model=tiny.gpt2().half())
+    broken = tiny.gpt2()
+    with torch.no_grad():
+        broken.transformer.h[0].ln_1.bias[3] = torch.nan
+    with pytest.raises(ValueError, match=r"finite weights; .* 'transformer.h.0.ln_1.bias'"):
+        refused(tmp_path, model=broken)
+
+
+@pytest.mark.parametrize("name", ["model", "corpus", "config", "directory"])
+def test_what_is_none_is_refused_by_name(name, tmp_path):
+    given = {"model": tiny.gpt2(), "corpus": tiny.corpus(tmp_path), "config": tiny.CONFIG,
+             "directory": tmp_path}  # fmt: skip
+    # Past the checks of types that only tests have.
+    bare = inspect.unwrap(prepare)
+    with pytest.raises(TypeError, match=f"`{name}` must be .*; got NoneType"):
+        bare(**given | {name: None}, label="x")
+
+
+def test_the_folder_may_be_a_text(tmp_path):
+    run = prepare(tiny.gpt2(), tiny.corpus(tmp_path), tiny.CONFIG, str(tmp_path), "x")
+    assert run.directory == tmp_path
+
+
 def test_the_batch_must_be_shared_equally(tmp_path, monkeypatch):
     two = SimpleNamespace(num_processes=3)
     monkeypatch.setattr("syncattn.training.setup.Accelerator", lambda **_: two)
@@ -119,6 +145,12 @@ def test_a_run_knows_what_must_stay_the_same(tmp_path):
     assert identity(tiny.gpt2(), replace(tiny.CONFIG, schedule="linear")) != first
     assert identity(tiny.gpt2(resid_pdrop=0.0), tiny.CONFIG) != first
     assert identity(tiny.llama(), tiny.CONFIG) != first
+    halves = []
+    for part in ("wte", "wpe"):
+        model = tiny.gpt2()
+        getattr(model.transformer, part).requires_grad_(False)
+        halves.append(identity(model, tiny.CONFIG))
+    assert halves[0] != halves[1] and first not in halves
 
 
 def test_the_launcher_divides_no_gradient(tmp_path, monkeypatch):

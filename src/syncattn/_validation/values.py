@@ -258,11 +258,12 @@ def require_flag(value: Any, name: str) -> None:
         )
 
 
-def require_path(value: Any) -> None:
+def require_path(value: Any, name: str = "path") -> None:
     """Refuses what cannot name a file.
 
     Args:
-        value: The argument `path`.
+        value: The argument.
+        name: Its name.
 
     Raises:
         TypeError: If it is neither a text nor a path.
@@ -270,10 +271,10 @@ def require_path(value: Any) -> None:
     """
     if not isinstance(value, str | os.PathLike):
         raise TypeError(
-            f"`path` must be a text or a path; got {type(value).__name__}. Name the file."
+            f"`{name}` must be a text or a path; got {type(value).__name__}. Name the file."
         )
     if "\0" in os.fsdecode(value):
-        raise ValueError("`path` must be without null characters; got one. Check the name.")
+        raise ValueError(f"`{name}` must be without null characters; got one. Check the name.")
 
 
 def require_instance(value: Any, name: str, kind: type, remedy: str) -> None:

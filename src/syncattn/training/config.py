@@ -9,13 +9,14 @@ from typing import Any, Literal
 __all__ = ["TrainingConfig"]
 
 _OPTIONAL = ("warmup_steps", "gradient_clip", "test_tokens", "patience")
-_CHOICES = {
+CHOICES = {
     "mixed_precision": ("no", "bf16"),
     "schedule": ("cosine", "linear", "constant"),
     "sharding": ("none", "full"),
     "tracker": ("none", "tensorboard", "trackio"),
     "final_weights": ("auto", "best", "last"),
 }
+"""What a setting may be, by its name."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class TrainingConfig:
     """How a model is trained: the data it sees, the optimiser, and what is written when.
 
     Raises:
-        ValueError: If a value is out of its range.
+        TypeError: If a value has the wrong type.
+        ValueError: If it is out of its range.
     """
 
     steps: int = 1000
@@ -112,7 +114,7 @@ class TrainingConfig:
         self._require_number("min_learning_rate_ratio", 0.0, 1.0, high_included=True)
         self._require_number("beta1", 0.0, 1.0)
         self._require_number("beta2", 0.0, 1.0)
-        for name, choices in _CHOICES.items():
+        for name, choices in CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
                 raise ValueError(

@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 from transformers import PreTrainedModel
 
+from syncattn import _validation as check
 from syncattn._typing import Float, Int, Tensor
 from syncattn.data import Corpus, evaluation_batches, training_batch
 from syncattn.training.checkpoint import (
@@ -29,7 +30,7 @@ from syncattn.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from syncattn.training.config import TrainingConfig
+from syncattn.training.config import CHOICES, TrainingConfig
 from syncattn.training.divergence import DivergedError, computed, finite
 from syncattn.training.memory import PeakMemory
 from syncattn.training.progress import Progress, RunFiles
@@ -48,7 +49,7 @@ def train(
     corpus: Corpus,
     config: TrainingConfig,
     *,
-    directory: Path,
+    directory: Path | str,
     label: str = "model",
     progress: bool = True,
     position: int = 0,
@@ -83,16 +84,17 @@ def train(
         The curve and what was measured.
 
     Raises:
+        TypeError: If an argument is of another type.
         ValueError: If corpus, model and settings do not fit each other; if `directory` holds a
-            run and `resume` is False; or if `resume` finds a run with other settings, or one that
-            should end with its best weights and has not kept them.
+            run and `resume` is False; or if `resume` finds a run with other settings or other
+            frozen parameters, or one that should end with its best weights and has not kept them.
         DivergedError: If a loss, a gradient norm or what the network computes is not finite.
         OSError: If the disk is full or refuses; the last whole checkpoint stays.
         ImportError: If the tracker is not installed.
     """
     run = prepare(model, corpus, config, directory, label)
     accelerator = run.accelerator
-    files = RunFiles(directory) if accelerator.is_main_process else None
+    files = RunFiles(run.directory) if accelerator.is_main_process else None
     state = _start(run, files, resume=resume)
     told = config.tracker if files else "none"
     with (
@@ -104,7 +106,7 @@ def train(
             shown=progress and bool(files),
             position=position,
         ) as bar,
-        start_tracker(told, directory, label, config.as_dict()) as tracker,
+        start_tracker(told, run.directory, label, config.as_dict()) as tracker,
     ):
         while state.step < config.steps and not _has_stalled(state, config):
             started = time.perf_counter()
@@ -151,8 +153,10 @@ def evaluate(
         Bits per byte; 8 is the score of a uniform guess.
 
     Raises:
-        ValueError: If the split is shorter than one window, or a size is not positive.
+        ValueError: If the split is shorter than one window, a size is not positive, or
+            `mixed_precision` unknown.
     """
+    check.require_choice(mixed_precision, "mixed_precision", CHOICES["mixed_precision"])
     was_training = model.training
     model.eval()
     nats, count = 0.0, 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,11 @@ class Run:
 
 
 def prepare(
-    model: PreTrainedModel, corpus: Corpus, config: TrainingConfig, directory: Path, label: str
+    model: PreTrainedModel,
+    corpus: Corpus,
+    config: TrainingConfig,
+    directory: Path | str,
+    label: str,
 ) -> Run:
     """Checks that everything fits, and puts model and optimizer on the device.
 
@@ -81,9 +86,13 @@ def prepare(
         The run, ready to start.
 
     Raises:
-        ValueError: If model, corpus, settings and number of processes do not fit each other.
+        TypeError: If an argument is of another type.
+        ValueError: If model, corpus, settings and number of processes do not fit each other, or a
+            weight is float16 or not finite.
     """
+    _require_kinds(model, corpus, config, directory)
     _require_fit(model, corpus, config)
+    _require_weights(model)
     require_tracker(config.tracker)
     # Should this training fail, others may wait in a collective: leaving would wait for them.
     atexit.unregister(leave_group)
@@ -116,7 +125,7 @@ def prepare(
         model=model,
         corpus=corpus,
         config=config,
-        directory=directory,
+        directory=Path(directory),
         label=label,
         accelerator=accelerator,
         prepared=prepared,
@@ -175,6 +184,27 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     return [group for group in groups if group["params"]]
 
 
+def _require_kinds(model: Any, corpus: Any, config: Any, directory: Any) -> None:
+    check.require_instance(model, "model", PreTrainedModel, "Pass a model of Transformers.")
+    check.require_instance(corpus, "corpus", Corpus, "Call `load_corpus`.")
+    check.require_instance(config, "config", TrainingConfig, "Pass TrainingConfig().")
+    check.require_path(directory, "directory")
+
+
+def _require_weights(model: PreTrainedModel) -> None:
+    for name, weight in model.named_parameters():
+        if weight.dtype == torch.float16:
+            raise ValueError(
+                f"`model` must have weights of more than float16, whose steps are lost; got "
+                f"{name!r}. Call `model.float()`, and set `mixed_precision` to 'bf16' for speed."
+            )
+        if not bool(weight.isfinite().all()):
+            raise ValueError(
+                f"`model` must have finite weights; got NaN or infinity in {name!r}. Load or draw "
+                f"them again."
+            )
+
+
 def _require_fit(model: PreTrainedModel, corpus: Corpus, config: TrainingConfig) -> None:
     for name in ("train", "valid", "test"):
         size = getattr(corpus, name).shape[0]
@@ -205,8 +235,12 @@ def _identity(model: PreTrainedModel, corpus: Corpus, config: TrainingConfig) ->
         if k not in _FREE_SETTINGS and _LATER.get(k, ...) != v
     }
     architecture: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
+    # The optimiser counts what it trains: with other weights frozen its moments would be misplaced.
+    frozen = sorted(name for name, p in model.named_parameters() if not p.requires_grad)
+    told = f"{len(frozen)} ({sha256(' '.join(frozen).encode()).hexdigest()[:12]})"
     return (
         settings
+        | ({"number of frozen parameters": told} if frozen else {})
         | {"corpus": corpus.identity.sha256, "model": type(model).__name__}
         | {f"model.{k}": v for k, v in architecture.items() if k not in _VOLATILE}
     )
