@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from syncattn import _validation as check
 from syncattn import functional
 
 FLOORS = ("syncattn.functional", "syncattn.kernels", "syncattn.reference", "syncattn._")
@@ -292,3 +293,12 @@ def test_the_elementary_quantities():
         order(normal(3), harmonic=1.5)
     assert_refused(drift, TypeError, "dim", "2.0 of type float", dim=2.0)
     assert_refused(drift, ValueError, "base", "got 1", dim=2, base=1.0)
+
+
+def test_shares_lie_between_0_and_1_but_for_rounding():
+    check.require_share(torch.tensor([0.0, 1.0000001, -1e-7]), "x")
+    check.require_share(torch.tensor([1.0078], dtype=torch.bfloat16), "x")
+    check.require_share(torch.empty(0), "x")
+    for wrong in (-0.1, 1.1):
+        with pytest.raises(ValueError, match="`x` must be between 0 and 1; got"):
+            check.require_share(torch.tensor([0.5, wrong]), "x")

@@ -357,3 +357,10 @@ def test_ties_of_top_k_go_to_the_earlier_key(backend):
     expected = torch.zeros(80, 80)
     expected[:, :2] = 0.5
     torch.testing.assert_close(out[0, 0], expected)
+
+
+@pytest.mark.parametrize("wrong", [-0.9, 3.0])
+def test_an_order_parameter_that_is_none_is_refused(wrong):
+    omega, value = torch.randn(1, 2, 3, 2), torch.randn(1, 2, 3, 4)
+    with pytest.raises(ValueError, match="`order_parameter` must be between 0 and 1"):
+        run(omega, value, order_parameter=torch.full((1, 2, 3), wrong))

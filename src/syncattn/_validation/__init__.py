@@ -6,6 +6,7 @@ from syncattn._validation.numbers import (
     require_computed,
     require_finite,
     require_positive,
+    require_share,
     require_values,
 )
 from syncattn._validation.values import (
@@ -47,6 +48,7 @@ __all__ = [
     "require_path",
     "require_positive",
     "require_same",
+    "require_share",
     "require_tensor",
     "require_together",
     "require_values",

@@ -8,6 +8,9 @@ import torch
 
 from syncattn._typing import Tensor
 
+_SLACK = 0.02
+"""What half precision may add to a sum of unit vectors."""
+
 
 def require_values(tensor: Tensor, name: str) -> None:
     """Refuses a tensor on the meta device, of which nothing but the shape is known.
@@ -92,4 +95,24 @@ def require_positive(tensor: Tensor, name: str) -> None:
         raise ValueError(
             f"`{name}` must be positive; got {smallest:g}. Pass a positive value, for example "
             f"through softplus."
+        )
+
+
+def require_share(tensor: Tensor, name: str) -> None:
+    """Refuses a tensor with a value outside of [0, 1], but for rounding, where looking is free.
+
+    Args:
+        tensor: The argument, known to be finite.
+        name: Its name.
+
+    Raises:
+        ValueError: If a value is below 0 or above 1.
+    """
+    if torch.compiler.is_compiling() or tensor.device.type != "cpu" or tensor.numel() == 0:
+        return
+    smallest, largest = (value.item() for value in tensor.detach().aminmax())
+    if smallest < -_SLACK or largest > 1 + _SLACK:
+        raise ValueError(
+            f"`{name}` must be between 0 and 1; got {smallest:g} to {largest:g}. Pass the modulus "
+            f"of a mean of unit vectors."
         )

@@ -271,6 +271,7 @@ def _order_parameter(
                 f"queries; got {tuple(order_parameter.shape)}. Expand it to one value a row."
             )
         check.require_finite(order_parameter, "order_parameter")
+        check.require_share(order_parameter, "order_parameter")
         return order_parameter.to(like.dtype)
     if phase is None:
         return like.new_ones(like.shape[:3])

@@ -46,7 +46,7 @@ def locking_loss(
         coupling_strength: :math:`K > 0` of each head.
         coupling_decay: :math:`a > 0` of each head.
         target_locked_fraction: :math:`t`, strictly between 0 and 1, one number or one per head.
-        order_parameter: :math:`R_i` of every token; 1 when None.
+        order_parameter: :math:`R_i` of every token, in [0, 1]; 1 when None.
         key_mask: True where a token is real.
         num_pairs: Partners drawn for every token.
         temperature: :math:`\tau` near the target, width of the soft edge in the logarithm of the
@@ -57,7 +57,8 @@ def locking_loss(
 
     Raises:
         TypeError: If a count is not an integer or a number not a number.
-        ValueError: If a target is not strictly between 0 and 1, or the temperature not positive.
+        ValueError: If a target is not strictly between 0 and 1, the temperature not positive, or
+            an order parameter outside of [0, 1].
     """
     check.require_tensor(frequency, "frequency", "batch heads length dim")
     check.require_integer(num_pairs, "num_pairs", minimum=1)
@@ -73,6 +74,7 @@ def locking_loss(
             check.require_same(
                 frequency, "frequency", order_parameter, "order_parameter", axis, name
             )
+        check.require_share(order_parameter, "order_parameter")
     together = {"frequency": frequency, "coupling_strength": coupling_strength,
                 "coupling_decay": coupling_decay, "order_parameter": order_parameter}  # fmt: skip
     check.require_together({name: x for name, x in together.items() if x is not None})

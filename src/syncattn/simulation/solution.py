@@ -86,7 +86,7 @@ def locked_fraction(
         resolution: Width of a group, radians per unit time.
 
     Returns:
-        A share between 0 and 1; a group of one is not locked and counts 0.
+        A share between 0 and 1; a group of one is not locked, unless it is all there is.
 
     Raises:
         TypeError: If an argument has the wrong type.
