@@ -39,6 +39,18 @@ def test_a_page_counts_without_gaps():
         assert counted == list(range(1, len(counted) + 1)), page.name
 
 
+def test_every_equation_is_cited_by_the_code_or_its_tests():
+    text = "\n".join(
+        path.read_text(encoding="utf-8")
+        for path in files()
+        if path.suffix != ".md" and path.name not in {Path(__file__).name, "test_scripts.py"}
+    )
+    cited = set(NUMBER.findall(text))
+    for series, first, last in re.findall(r"\b([A-Z]{2})-(\d+) to \1-(\d+)", text):
+        cited |= {f"{series}-{n}" for n in range(int(first), int(last) + 1)}
+    assert sorted(EQUATIONS.keys() - cited) == []
+
+
 def test_every_citation_has_its_equation():
     missing = [
         f"{path.relative_to(ROOT)} cites {number}"

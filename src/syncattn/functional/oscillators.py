@@ -42,7 +42,7 @@ def order_parameter(
     .. math:: Z_m = \frac{1}{N} \sum_{j=1}^{N} e^{\mathrm{i} m \theta_j} = R_m e^{\mathrm{i} \Psi_m}
 
     The modulus :math:`R_m` is the coherence: 1 when all :math:`m\theta_j` agree modulo
-    :math:`2\pi`. The argument :math:`\Psi_m` is the mean phase of the m-th harmonic.
+    :math:`2\pi`. The argument :math:`\Psi_m` is the mean phase of the m-th harmonic. Theory: KU-2.
 
     Args:
         phase: Phases :math:`\theta_j` in radians; any real value, wrapped or not. Half precision

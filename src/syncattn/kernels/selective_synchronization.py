@@ -43,10 +43,11 @@ __all__ = ["EDGE_FLOOR", "selective_synchronization"]
 EDGE_FLOOR = 1e-3
 """Default `edge_floor`.
 
-At the edge of locking the derivative 1 / (2 S) diverges. In float32 a strength below about 3e-4 is
-rounding noise, the square root of the unit roundoff, so smaller strengths carry no slope. The
-divergence is integrable: the floor removes at most a share of 1e-3 of the expected gradient, while
-without it the variance is infinite. It is the same in all dtypes, so that they agree.
+At the edge of locking the derivative 1 / (2 S) diverges (theory: SS-11). In float32 a strength
+below about 3e-4 is rounding noise, the square root of the unit roundoff, so smaller strengths carry
+no slope. The divergence is integrable: the floor removes at most a share of 1e-3 of the expected
+gradient, while without it the variance is infinite. It is the same in all dtypes, so that they
+agree.
 """
 
 _ARGUMENTS = (

@@ -60,7 +60,7 @@ def cutoff(inverse_threshold: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows"]:
     """Returns the largest squared detuning that can lock, slightly enlarged against rounding.
 
     Args:
-        inverse_threshold: 1 / Gamma of each row, at least 0; 0 gives infinity.
+        inverse_threshold: 1 / Gamma (theory: SS-9) of each row, at least 0; 0 gives infinity.
     """
     return lambert_w0(1 / inverse_threshold.clamp(max=1e30)) * (1 + 1e-3) + 1e-30
 

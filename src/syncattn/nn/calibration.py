@@ -37,6 +37,8 @@ def squared_cutoffs(
 ) -> Float[Tensor, "*#shape"]:
     """Returns `squared_cutoff` of tensors that broadcast, with gradients.
 
+    Theory: SS-9.
+
     Args:
         coupling_strength: :math:`K > 0`.
         coupling_decay: :math:`a > 0`.
@@ -53,6 +55,8 @@ def locked_fraction(squared_cutoff: float, frequency_std: float, frequency_dim: 
     r"""Returns the share of pairs of independent Gaussian frequencies that lock.
 
     .. math:: P\big(\tfrac{d}{2}, \tfrac{\rho_*^2}{4 s^2}\big)
+
+    Theory: SS-10.
 
     Args:
         squared_cutoff: :math:`\rho_*^2`.

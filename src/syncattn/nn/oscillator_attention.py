@@ -91,8 +91,9 @@ class OscillatorAttention(nn.Module):
 
     Raises:
         TypeError: If a count is not an integer, or an option is unknown.
-        ValueError: If `num_heads` does not divide `hidden_size`, a choice is unknown, or an option
-            is given that ``variant="paper"`` fixes.
+        ValueError: If `num_heads` does not divide `hidden_size`, the width of a head is odd with
+            rotary positions, a choice is unknown, or an option is given that ``variant="paper"``
+            fixes.
 
     References:
         | Attention by Synchronization in Coupled Oscillator Networks (arXiv 2606.12059)

@@ -73,7 +73,7 @@ def initial_bias(bias: float | str | None, coupling: object) -> float | None:
     """
     if isinstance(bias, str):
         check.require_choice(bias, "coupling_bias", ("auto",))
-        # Both are exponential to a percent there; relu would be dead.
+        # Both are exponential to a few percent there; relu would be dead.  theory: OA-16
         return -4.0 if coupling in {"softplus", "elu"} else None
     if bias is not None:
         check.require_number(bias, "coupling_bias")

@@ -20,6 +20,8 @@ def row_order_parameter(
 
     .. math:: R_i = \frac{1}{d} \sum_l \Big| \frac{1}{n_i} \sum_{j \in V_i} e^{i \theta_{jl}} \Big|
 
+    Theory: SS-3.
+
     Args:
         phase: Phases in radians, one channel per coordinate.
         mask: True where query i sees key j, so that :math:`n_i` is a row sum.
@@ -57,6 +59,8 @@ def synchronization(
 
     .. math:: S_{ij} = \sqrt{\max(0,\; e^{-2 a u_{ij}} - u_{ij} / c_i^2)},
               \qquad u_{ij} = \|\omega_i - \omega_j\|^2, \quad c_i = K R_i
+
+    Theory: SS-1, SS-6.
 
     Args:
         query_frequency: Natural frequencies of the queries, radians per unit time.
@@ -108,7 +112,7 @@ def paper_synchronization(
               \qquad J_{ij} = e^{-a \rho_{ij}^2}, \quad T_{ij} = K R_i J_{ij} + \epsilon
 
     Differs from `synchronization` by the epsilons alone; its gradient is cut to 0 where the
-    published one is infinite.
+    published one is infinite. Theory: SS-2, SS-4, SS-5.
 
     Args:
         query_frequency: Natural frequencies of the queries.
@@ -185,6 +189,8 @@ def selective_synchronization(
     edge_floor: float = 0.0,
 ) -> Float[Tensor, "batch heads queries value_dim"]:
     r"""Returns the synchronized mean of the values, :math:`\sum_j A_{ij} v_j`.
+
+    Theory: SS-7.
 
     Args:
         query_frequency: Natural frequencies of the queries.
