@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from syncattn.benchmarks import compare
+from syncattn.benchmarks.folders import BusyFolderError, held
 from syncattn.benchmarks.records import read_records
 from syncattn.models import SyncAttnConfig
 from tests.benchmarks.small import comparison, config
@@ -33,6 +34,19 @@ def test_a_comparison_writes_everything_it_promises(tmp_path):
     counts = [record.parameters for record in records]
     assert max(counts) - min(counts) <= 0.04 * min(counts)
     assert "softmax" in console.file.getvalue()
+
+
+def test_what_another_process_writes_is_left_alone(tmp_path):
+    second = comparison(tmp_path, resume=True)
+    with (
+        held(tmp_path / "run"),
+        pytest.raises(BusyFolderError, match="`output` must be written"),
+    ):
+        second.run(quiet())
+    assert not list((tmp_path / "run").iterdir())
+    # What a killed process held it by is no file of a run.
+    (tmp_path / "run" / ".lock").touch()
+    comparison(tmp_path)
 
 
 def test_resuming_keeps_what_is_finished(tmp_path):
@@ -178,7 +192,7 @@ def test_a_job_carries_every_setting_of_its_model(tmp_path):
 
 def test_brackets_in_what_is_printed_are_no_markup(tmp_path, monkeypatch):
     def fails(_, jobs, __):
-        return [(job, None, RuntimeError("[/a] gone")) for job in jobs]
+        yield from [(job, None, RuntimeError("[/a] gone")) for job in jobs]
 
     monkeypatch.setattr(compare, "in_process", fails)
     console = quiet()

@@ -114,7 +114,8 @@ def test_wrong_fields_are_refused(tmp_path, fields, message):
         simulate(config(tmp_path, **fields))
 
 
-def test_a_file_in_the_way_is_refused(tmp_path):
+@pytest.mark.parametrize("inside", ["file", "file/deeper"])
+def test_a_file_in_the_way_is_refused(tmp_path, inside):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match="`output` must be a folder"):
-        simulate(config(tmp_path / "file"))
+        simulate(config(tmp_path / inside))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from inspect import Parameter, signature
 from pathlib import Path
@@ -18,6 +18,7 @@ from syncattn import _validation as check
 from syncattn.analysis import learning_curves, save_figure
 from syncattn.benchmarks.arms import ARMS, count_parameters, matched_config
 from syncattn.benchmarks.executors import in_process, in_workers, usable_cores
+from syncattn.benchmarks.folders import held, holds_files, require_output
 from syncattn.benchmarks.job import Job, failed_job, run_job
 from syncattn.benchmarks.records import Record, append_record, by_seed, read_records
 from syncattn.benchmarks.tables import print_table, summary_table, to_csv, to_markdown
@@ -26,7 +27,7 @@ from syncattn.models import SyncAttnConfig
 from syncattn.training import TrainingConfig
 from syncattn.training.writing import require_name
 
-__all__ = ["CompareConfig", "Comparison", "require_writable"]
+__all__ = ["CompareConfig", "Comparison"]
 
 _ARGUMENTS = (
     *(
@@ -124,7 +125,9 @@ class Comparison:
         self.corpus = _corpus(config)
         self.models = self._models()
         self.records = config.output / "records.jsonl"
-        self._require_output()
+        require_output(config.output)
+        if holds_files(config.output):
+            self._require_same_settings()
 
     def run(self, console: Console) -> bool:
         """Trains what is not trained yet, then writes table and pictures.
@@ -134,8 +137,15 @@ class Comparison:
 
         Returns:
             True when every training ended well.
+
+        Raises:
+            BusyFolderError: If another process writes the folder.
         """
-        self.config.output.mkdir(parents=True, exist_ok=True)
+        with held(self.config.output):
+            self._train(console)
+            return self._report(console)
+
+    def _train(self, console: Console) -> None:
         _write_json(self.config.output / "settings.json", self._settings())
         identity = self.corpus.identity
         console.print(
@@ -155,11 +165,11 @@ class Comparison:
             in_process(run_job, jobs, None) if workers == 1
             else in_workers(run_job, jobs[::-1], None, workers=workers)
         )  # fmt: skip
-        for job, record, error in outcomes:
-            if error is not None:
-                record = failed_job(job, self.corpus, error)
-            append_record(self.records, record)
-        return self._report(console)
+        with closing(outcomes):
+            for job, record, error in outcomes:
+                if error is not None:
+                    record = failed_job(job, self.corpus, error)
+                append_record(self.records, record)
 
     def _jobs(self) -> list[Job]:
         config = self.config
@@ -254,17 +264,6 @@ class Comparison:
         settings = asdict(self.config) | {"corpus": self.corpus.identity.as_dict()}
         return {k: v for k, v in settings.items() if k not in {"output", "resume", "workers"}}
 
-    def _require_output(self) -> None:
-        output = self.config.output
-        require_name(output, "output")
-        if output.exists() and not output.is_dir():
-            raise ValueError(
-                f"`output` must be a folder; got the file {output}. Choose another name."
-            )
-        if output.exists() and any(output.iterdir()):
-            self._require_same_settings()
-        require_writable(output)
-
     def _require_same_settings(self) -> None:
         output, path = self.config.output, self.config.output / "settings.json"
         if not self.config.resume:
@@ -307,32 +306,6 @@ def _mechanisms(config: CompareConfig) -> tuple[str, ...]:
     for name in config.mechanisms:
         check.require_choice(name, "mechanisms", known)
     return tuple(dict.fromkeys(config.mechanisms))
-
-
-def require_writable(folder: Path) -> None:
-    """Refuses a folder that cannot be made or written, and leaves no trace of the trial.
-
-    Args:
-        folder: The folder that `output` names.
-
-    Raises:
-        ValueError: If it cannot.
-    """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(
-            f"`output` must be a folder that can be written; got {folder} ({error.strerror}). "
-            f"Choose another, or change its permissions."
-        ) from error
-    finally:
-        for path in made:
-            if path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
 
 
 def _default_workers() -> int:

@@ -18,6 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from syncattn import _validation as check
 from syncattn.analysis.plots import save_figure
 from syncattn.benchmarks.environment import device_description, environment
+from syncattn.benchmarks.folders import require_output
 from syncattn.benchmarks.kernels_cases import OPERATORS, problem
 from syncattn.benchmarks.kernels_clock import (
     Machine,
@@ -92,11 +93,13 @@ def run_kernels(config: KernelsConfig) -> list[Path]:
         The paths written: JSON, Markdown, PNG, SVG.
 
     Raises:
-        ValueError: If a field does not fit, or there is no such device.
+        ValueError: If a field does not fit, there is no such device, or the folder cannot be
+            written.
         OSError: If the folder cannot be written.
     """
     started = time.perf_counter()
     device, dtype, lengths = _chosen(config)
+    require_output(config.output)
     config.output.mkdir(parents=True, exist_ok=True)
     machine = measure_machine(device, dtype)
     rows: list[Row] = []

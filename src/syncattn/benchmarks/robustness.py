@@ -21,8 +21,8 @@ from syncattn import _validation as check
 from syncattn._typing import Tensor
 from syncattn.analysis import save_figure
 from syncattn.analysis.robustness import robustness_panels, settling_figure
-from syncattn.benchmarks.compare import require_writable
 from syncattn.benchmarks.environment import environment
+from syncattn.benchmarks.folders import require_output
 from syncattn.benchmarks.robustness_angles import joined
 from syncattn.benchmarks.robustness_effects import RELATIVE_TIMES, Effect, effects_for
 from syncattn.benchmarks.runs import load_trained
@@ -103,7 +103,7 @@ class DeviceStudy:
         check.require_integer(config.num_tokens, "num_tokens", minimum=1)
         check.require_integer(config.batch_size, "batch_size", minimum=1)
         _require_new(config.output)
-        require_writable(config.output)
+        require_output(config.output)
         self.prices = {} if config.prices is None else read_prices(config.prices)
         self.model = _model(config)
         self.layers = oscillator_layers(self.model)

@@ -18,6 +18,7 @@ from syncattn import _validation as check
 from syncattn.analysis.plots import save_figure
 from syncattn.analysis.transition import Branch, Population, transition_figure
 from syncattn.benchmarks.environment import environment
+from syncattn.benchmarks.folders import require_output
 from syncattn.benchmarks.simulate_population import Chosen, SimulateConfig, choose
 from syncattn.functional import order_parameter, wrap_phase
 from syncattn.simulation import (
@@ -112,10 +113,7 @@ def _check(config: SimulateConfig) -> None:
         value = getattr(config, name)
         if value is not None:
             check.require_number(value, name, minimum=0.0, exclusive=True)
-    if config.output.exists() and not config.output.is_dir():
-        raise ValueError(
-            f"`output` must be a folder; got {config.output}, which is a file. Choose another."
-        )
+    require_output(config.output)
 
 
 def _largest(config: SimulateConfig, chosen: Chosen) -> float:
