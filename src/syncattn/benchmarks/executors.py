@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from contextlib import contextmanager
+from multiprocessing import connection, get_context, parent_process
+from threading import Thread
 from typing import Any, NamedTuple
 
 import torch
@@ -34,7 +37,7 @@ class Outcome(NamedTuple):
     error: BaseException | None
 
 
-def in_process(run: Run, cells: Sequence[Any], deadline: float | None) -> Iterator[Outcome]:
+def in_process(run: Run, cells: Sequence[Any], deadline: float | None) -> Generator[Outcome]:
     """Yields the outcomes of cells run one after the other.
 
     Args:
@@ -56,7 +59,7 @@ def in_process(run: Run, cells: Sequence[Any], deadline: float | None) -> Iterat
 
 def in_workers(
     run: Run, cells: Sequence[Any], deadline: float | None, *, workers: int
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Yields the outcomes of cells run in processes of their own; a process that dies is replaced.
 
     Args:
@@ -82,49 +85,91 @@ def in_workers(
 
 def _together(
     run: Run, waiting: deque[Any], suspects: list[Any], deadline: float | None, workers: int
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Yields outcomes until all is done or a process dies; what was running then is a suspect."""
     running: dict[Future[Any], Any] = {}
-    pool = worker_pool(workers)
-    try:
-        while True:
-            while waiting and len(running) < workers and _in_time(deadline):
-                running[pool.submit(run, waiting[0])] = waiting[0]
-                waiting.popleft()
-            if not running:
-                return
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                cell, error = running.pop(future), future.exception()
-                if isinstance(error, BrokenProcessPool):
-                    suspects.append(cell)
-                else:
-                    yield Outcome(cell, None if error else future.result(), error)
-            if suspects:
-                suspects += running.values()
-                return
-    except BrokenProcessPool:
-        suspects += running.values()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    with _pool(workers) as pool:
+        try:
+            while True:
+                while waiting and len(running) < workers and _in_time(deadline):
+                    running[_begun(pool, run, waiting[0])] = waiting[0]
+                    waiting.popleft()
+                if not running:
+                    return
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    cell = running.pop(future)
+                    if isinstance(future.exception(), BrokenProcessPool):
+                        suspects.append(cell)
+                    else:
+                        yield _outcome(cell, future)
+                if suspects:
+                    suspects += running.values()
+                    return
+        except BrokenProcessPool:
+            suspects += running.values()
+        except (KeyboardInterrupt, SystemExit):
+            # What a stop came between is finished nevertheless, and is kept.
+            for future in [future for future in running if future.done()]:
+                if not isinstance(future.exception(), BrokenProcessPool):
+                    yield _outcome(running[future], future)
+            raise
 
 
 def _alone(run: Run, cell: Any) -> Outcome:
     """Returns the outcome of a cell that was running when a process died."""
     error: BaseException | None = None
     for _ in range(ATTEMPTS - 1):
-        with worker_pool(1) as pool:
-            future = pool.submit(run, cell)
+        with _pool(1) as pool:
+            future = _begun(pool, run, cell)
             error = future.exception()
             if not isinstance(error, BrokenProcessPool):
-                return Outcome(cell, None if error else future.result(), error)
+                return _outcome(cell, future)
     assert error is not None
     return Outcome(cell, None, _died(error))
 
 
+def _outcome(cell: Any, future: Future[Any]) -> Outcome:
+    error = future.exception()
+    return Outcome(cell, None if error else future.result(), error)
+
+
+def _begun(pool: ProcessPoolExecutor, run: Run, cell: Any) -> Future[Any]:
+    """Begins a cell; a process that this starts never hears of Ctrl+C, for its parent ends it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        return pool.submit(run, cell)
+    from multiprocessing import resource_tracker
+
+    # The tracker may unblock the signal when it starts, so it starts first.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(run, cell)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _pool(workers: int) -> Generator[ProcessPoolExecutor]:
+    """Gives a pool of processes that are ended at once where something stops their parent."""
+    pool = worker_pool(workers)
+    try:
+        yield pool
+    except BaseException:
+        # A shutdown waits for what they do, and forgets them.
+        processes = list((pool._processes or {}).values())
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.join()
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
 def on_ray(
     run: Run, cells: Sequence[Any], deadline: float | None, *, address: str, workers: int
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Yields the outcomes of cells run on a Ray cluster; Ray begins those of a lost worker again.
 
     Args:
@@ -190,9 +235,22 @@ def worker_pool(workers: int) -> ProcessPoolExecutor:
     # Threads of one process would wait for the other's at every small product.
     threads = max(1, usable_cores() // workers)
     return ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads,
-        initargs=(threads,),
-    )  # fmt: skip
+        workers, mp_context=get_context("spawn"), initializer=_prepare, initargs=(threads,)
+    )
+
+
+def _prepare(threads: int) -> None:
+    """Makes a worker use so many threads, leave Ctrl+C to its parent, and die with it."""
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def usable_cores() -> int:
