@@ -117,7 +117,13 @@ def test_check_goes_on_without_the_data_of_a_task(tmp_path, capsys):
     ("changes", "message"),
     [
         ({}, "`tasks` must name one at least"),
-        ({"tasks": ("sort",)}, "`task` must be one of"),
+        ({"tasks": ("copying",)}, "`tasks` must be one of .*; got 'copying'"),
+        ({"tasks": ("copy",), "controls": ("sham",)}, "`controls` must be one of"),
+        ({"tasks": ("copy",), "steps": 0}, "`steps` must be at least 1; got 0"),
+        ({"preset": "smoke", "steps": -1}, "`steps` must be at least 1; got -1"),
+        ({"tasks": ("copy",), "seeds": (-1,)}, "`seeds` must be at least 0"),
+        ({"tasks": ("copy",), "device": "tpu"}, "`device` must be one .*; got 'tpu'"),
+        ({"tasks": ("copy",), "minutes": float("nan")}, "`minutes` must be finite"),
         ({"tasks": ("copy",), "arms": ("mine",)}, "`arms` must be among"),
         ({"tasks": ("copy",), "workers": 0}, "`workers` must be at least 1"),
         ({"tasks": ("copy",), "plugins": ("gone.py",)}, "`plugins` must name"),
@@ -126,6 +132,7 @@ def test_check_goes_on_without_the_data_of_a_task(tmp_path, capsys):
 def test_options_that_cannot_be_used_are_refused(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         do(RunConfig(output=tmp_path, **changes))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -151,7 +158,7 @@ def test_what_a_preset_does_not_have_is_refused(tmp_path, changes, lost):
     [
         ({"scale": "tiny"}, "`scale`"),
         ({"arms": ("nosuch",)}, "`arms`"),
-        ({"tasks": ("x",)}, "`task`"),
+        ({"tasks": ("x",)}, "`tasks`"),
     ],
 )
 def test_check_refuses_names_that_nothing_bears(changes, named):

@@ -6,7 +6,9 @@ import pytest
 
 from syncattn.benchmarks import grid as module
 from syncattn.benchmarks.cells import Trial
-from syncattn.benchmarks.grid import Entry, Grid, Settings
+from syncattn.benchmarks.folders import BusyFolderError, held
+from syncattn.benchmarks.grid import Grid
+from syncattn.benchmarks.grid_settings import Entry, Settings
 from syncattn.benchmarks.records import read_records
 from syncattn.benchmarks.scores import score_tables
 from syncattn.data.sources import Lookup
@@ -159,10 +161,30 @@ def test_what_fails_is_counted_and_stops_nothing(ran, tmp_path):
     assert result.records[0].failure == "no room"
     assert any("no room" in p for p in result.problems)
     ran.clear()
-    run(tmp_path, entry(arms=("oscillator", "softmax"), seeds=(0,)))
-    assert ran == []
-    run(tmp_path, entry(arms=("oscillator", "softmax"), seeds=(0,)), retry_failed=True)
-    assert [c.arm for c in ran] == ["oscillator"]
+    again = entry(arms=("oscillator", "softmax"), seeds=(0,), controls=("none", "frozen"))
+    _, lines = run(tmp_path, again)
+    told = "1 runs failed before and are passed over; --retry-failed runs them."
+    assert [(c.arm, c.control) for c in ran] == [("oscillator", "frozen"), ("softmax", "frozen")]
+    assert lines[0] == told
+    ran.clear()
+    _, lines = run(tmp_path, again, retry_failed=True)
+    assert {c.arm for c in ran} == {"oscillator"} and not any("passed over" in x for x in lines)
+
+
+@pytest.mark.parametrize("inside", ["file", "file/deeper"])
+def test_an_output_that_cannot_be_written_is_refused_before_anything_runs(ran, tmp_path, inside):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="`output` must be a folder"):
+        run(tmp_path / inside, entry())
+    assert not ran and [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_two_grids_do_not_write_one_folder(ran, tmp_path):
+    with held(tmp_path), pytest.raises(BusyFolderError, match="`output` must be written by one"):
+        run(tmp_path, entry())
+    assert not ran and not list(tmp_path.iterdir())
+    run(tmp_path, entry())
+    assert {path.name for path in tmp_path.iterdir()} == {"records.jsonl"}
 
 
 def test_a_task_without_its_data_is_passed_over_and_told(ran, tmp_path):
@@ -224,7 +246,7 @@ def test_a_full_disk_keeps_the_record_until_there_is_room(ran, tmp_path, monkeyp
 
 
 def test_the_budget_of_time_leaves_the_rest_for_the_next_call(ran, tmp_path):
-    result, _ = run(tmp_path, entry(), minutes=0.0)
+    result, _ = run(tmp_path, entry(), minutes=1e-9)
     assert result.num_left == 4 and not ran
     result, _ = run(tmp_path, entry())
     assert result.num_left == 0 and len(result.records) == 4

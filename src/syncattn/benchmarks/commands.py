@@ -24,7 +24,8 @@ from syncattn.benchmarks.commands_tables import (
 )
 from syncattn.benchmarks.controls import CONTROLS
 from syncattn.benchmarks.executors import usable_cores
-from syncattn.benchmarks.grid import Entry, Grid, GridResult, Settings
+from syncattn.benchmarks.grid import Grid, GridResult
+from syncattn.benchmarks.grid_settings import Entry, Settings
 from syncattn.benchmarks.kernels import KernelsConfig, run_kernels
 from syncattn.benchmarks.leaks import Finding, check_arm, check_data
 from syncattn.benchmarks.presets import entries_of, preset_entries
@@ -210,8 +211,7 @@ def _list(config: ListConfig, console: Console) -> int:
 def _check(config: CheckConfig, console: Console) -> int:
     load_plugins(config.plugins)
     check.require_choice(config.scale, "scale", SCALES)
-    for name in config.tasks or ("copy",):
-        task_named(name)
+    _require_known(config.tasks, ())
     for name in config.arms:
         check.require_choice(name, "arms", ARMS)
     lookup = _lookup(config)
@@ -307,6 +307,7 @@ def _entries(config: RunConfig, scale: str) -> list[Entry]:
                 "`tasks` must name one at least when there is no `preset`; got none. See `syncattn "
                 "benchmark list`, or give --preset smoke."
             )
+        _require_known(config.tasks, config.controls)
         entries = entries_of(
             config.tasks, config.arms or tuple(ARMS), config.controls or ("none",),
             config.seeds or None, scale=scale,
@@ -332,6 +333,15 @@ def _entries(config: RunConfig, scale: str) -> list[Entry]:
     return entries
 
 
+def _require_known(tasks: Sequence[str], controls: Sequence[str]) -> None:
+    """Refuses names of which nothing is there, by the options that gave them."""
+    task_named("copy")
+    for name in tasks:
+        check.require_choice(name, "tasks", TASKS)
+    for name in controls:
+        check.require_choice(name, "controls", CONTROLS)
+
+
 def _require_in_preset(config: RunConfig, every: list[Entry], left: list[Entry]) -> None:
     """Refuses tasks and controls of which a preset has nothing."""
     tasks = {entry.task for entry in left}
@@ -351,8 +361,6 @@ def _require_in_preset(config: RunConfig, every: list[Entry], left: list[Entry])
 
 def _workers(config: RunConfig) -> int:
     if config.workers is not None:
-        if config.workers < 1:
-            raise ValueError(f"`workers` must be at least 1; got {config.workers}. Give more.")
         return config.workers
     return 1 if config.device != "cpu" else usable_cores()
 

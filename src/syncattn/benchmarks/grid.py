@@ -7,9 +7,9 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from syncattn.benchmarks.arms import ARMS
@@ -24,61 +24,14 @@ from syncattn.benchmarks.cells import (
 )
 from syncattn.benchmarks.controls import why_not
 from syncattn.benchmarks.executors import Outcome, in_process, in_workers, on_ray
+from syncattn.benchmarks.folders import held, require_output
+from syncattn.benchmarks.grid_settings import Entry, Settings
 from syncattn.benchmarks.problems import Problem
 from syncattn.benchmarks.records import Record, append_line, append_record, read_records
-from syncattn.benchmarks.tasks import Recipe, Task, higher_is_better, task_named
-from syncattn.data.sources import Lookup
+from syncattn.benchmarks.tasks import Task, higher_is_better, task_named
 from syncattn.training.writing import require_name
 
 __all__ = ["Entry", "Grid", "GridResult", "Settings"]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Some arms and controls on one task.
-
-    Attributes:
-        task: Name of the task.
-        arms: Names of the arms.
-        controls: Names of the controls, ``"none"`` for the arm itself.
-        seeds: Seeds of every cell.
-        recipe: What all share.
-    """
-
-    task: str
-    arms: tuple[str, ...]
-    controls: tuple[str, ...]
-    seeds: tuple[int, ...]
-    recipe: Recipe
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a grid is run.
-
-    Attributes:
-        output: Folder of `records.jsonl` and `trials.jsonl`.
-        lookup: Where data is looked for.
-        scale: Name of the scale, for the records.
-        workers: Cells at a time.
-        ray: Address of a Ray cluster; None for this machine.
-        device: Where cells run.
-        compiled: See `Cell`.
-        minutes: After so many, no run is begun; None for no limit.
-        plugins: See `Cell`.
-        retry_failed: Whether runs that failed before are run again.
-    """
-
-    output: Path
-    lookup: Lookup
-    scale: str
-    workers: int = 1
-    ray: str | None = None
-    device: str = "cpu"
-    compiled: bool = True
-    minutes: float | None = None
-    plugins: tuple[str, ...] = ()
-    retry_failed: bool = False
 
 
 @dataclass
@@ -107,14 +60,14 @@ class Grid:
         say: Takes a line of progress.
 
     Raises:
-        ValueError: If a task, an arm, a control or a plugin is unknown, or the name of a folder is
-            not UTF-8.
+        ValueError: If a task, an arm, a control or a plugin is unknown, the output cannot be
+            written, or the name of a folder is not UTF-8.
     """
 
     def __init__(
         self, entries: Sequence[Entry], settings: Settings, say: Callable[[str], None] = print
     ) -> None:
-        require_name(settings.output, "output")
+        require_output(settings.output)
         if settings.lookup.folder is not None:
             require_name(settings.lookup.folder, "data")
         load_plugins(settings.plugins)
@@ -141,13 +94,22 @@ class Grid:
 
         Returns:
             Records and problems.
+
+        Raises:
+            BusyFolderError: If another process writes the output.
         """
+        with held(self.settings.output):
+            return self._run()
+
+    def _run(self) -> GridResult:
         minutes = self.settings.minutes
         deadline = None if minutes is None else time.monotonic() + 60 * minutes
         cells = self._cells()
         rates = self._tune(cells, deadline)
-        done = self._done()
+        done, well = self._done()
         wanted = [cell for cell in cells if not self._names(cell) <= done]
+        if lost := sum(not self._names(cell) <= well for cell in cells) - len(wanted):
+            self.say(f"{lost} runs failed before and are passed over; --retry-failed runs them.")
         left, runs = len(wanted), list[Cell]()
         for cell in wanted:
             if (chosen := rates.get(self._unit(cell))) is None:
@@ -159,9 +121,10 @@ class Grid:
             left -= 1
             without = replace(cell, learning_rate=math.nan, trials=trials)
             self._keep_all(Outcome(without, None, _no_rate(cell)))
-        for outcome in self._progress(runs, deadline, "runs"):
-            left -= 1
-            self._keep_all(outcome)
+        with closing(self._progress(runs, deadline, "runs")) as outcomes:
+            for outcome in outcomes:
+                left -= 1
+                self._keep_all(outcome)
         self._write_again()
         records = self._read()
         return GridResult(records, self.problems, self.not_applicable, left)
@@ -241,13 +204,14 @@ class Grid:
             if len(cell.recipe.rates) > 1
             and ((*unit, rate) not in known or self._is_hopeless(unit, cell, known))
         ]
-        for outcome in self._progress(wanted, deadline, "trials of learning rates"):
-            trial = outcome.result
-            if outcome.error is not None:
-                self._trouble(f"{outcome.cell}: {outcome.error}")
-                trial = Trial(outcome.cell.key, outcome.cell.learning_rate, None)
-            known[*trial.key, trial.learning_rate] = trial.valid_score
-            self._keep_trial(trial)
+        with closing(self._progress(wanted, deadline, "trials of learning rates")) as outcomes:
+            for outcome in outcomes:
+                trial = outcome.result
+                if outcome.error is not None:
+                    self._trouble(f"{outcome.cell}: {outcome.error}")
+                    trial = Trial(outcome.cell.key, outcome.cell.learning_rate, None)
+                known[*trial.key, trial.learning_rate] = trial.valid_score
+                self._keep_trial(trial)
         chosen: dict[Any, Any] = {}
         for unit, cell in units.items():
             rates = cell.recipe.rates
@@ -267,24 +231,25 @@ class Grid:
 
     def _progress(
         self, cells: Sequence[Cell], deadline: float | None, what: str
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome]:
         if not cells:
             return
         workers = min(self.settings.workers, len(cells))
         self.say(f"{len(cells)} {what}, {workers} at a time.")
         started = time.monotonic()
-        for number, outcome in enumerate(self._execute(cells, deadline, workers), start=1):
-            spent = time.monotonic() - started
-            left = spent / number * (len(cells) - number) / 60
-            self.say(
-                f"[{number}/{len(cells)}] {outcome.cell}: {_told(outcome)}; {spent / 60:.1f} min, "
-                f"about {left:.1f} left"
-            )
-            yield outcome
+        with closing(self._execute(cells, deadline, workers)) as outcomes:
+            for number, outcome in enumerate(outcomes, start=1):
+                spent = time.monotonic() - started
+                left = spent / number * (len(cells) - number) / 60
+                self.say(
+                    f"[{number}/{len(cells)}] {outcome.cell}: {_told(outcome)}; "
+                    f"{spent / 60:.1f} min, about {left:.1f} left"
+                )
+                yield outcome
 
     def _execute(
         self, cells: Sequence[Cell], deadline: float | None, workers: int
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome]:
         if self.settings.ray is not None:
             return on_ray(run_cell, cells, deadline, address=self.settings.ray, workers=workers)
         if workers == 1:
@@ -306,9 +271,10 @@ class Grid:
             names.add(replace(cell, control="coupling-off-at-test").key)
         return names
 
-    def _done(self) -> set[tuple[Any, ...]]:
-        """Returns the keys of the runs in the folder."""
+    def _done(self) -> tuple[set[tuple[Any, ...]], set[tuple[Any, ...]]]:
+        """Returns the keys of the runs in the folder, and of those that ended well."""
         finished: set[tuple[Any, ...]] = set()
+        well: set[tuple[Any, ...]] = set()
         for record in self._read(report=True):
             if record.status == "failed" and self.settings.retry_failed:
                 continue
@@ -316,10 +282,12 @@ class Grid:
             settings = json.dumps(recipe, sort_keys=True)
             key = (record.task, record.data["sha256"], record.arm)
             finished.add((*key, record.control, record.seed, settings))
+            if record.status == "ok":
+                well.add((*key, record.control, record.seed, settings))
             if record.status == "failed" and record.control == "none":
                 # A model that was never trained has no coupling to switch off either.
                 finished.add((*key, "coupling-off-at-test", record.seed, settings))
-        return finished
+        return finished, well
 
     def _read(self, *, report: bool = False) -> list[Record]:
         path = self.settings.output / "records.jsonl"

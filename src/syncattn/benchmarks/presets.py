@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from syncattn.benchmarks.arms import ARMS
 from syncattn.benchmarks.controls import CONTROLS
-from syncattn.benchmarks.grid import Entry
+from syncattn.benchmarks.grid_settings import Entry
 from syncattn.benchmarks.tasks import SCALES, TASKS, task_named
 
 __all__ = ["CONTROLLED", "LAPTOP_ARMS", "LAPTOP_TASKS", "entries_of", "preset_entries"]
