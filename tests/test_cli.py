@@ -1,14 +1,19 @@
 import errno
 import io
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 
 import pytest
 
 from syncattn import cli
 from syncattn.benchmarks.arms import ARMS
+from syncattn.benchmarks.folders import held
 from syncattn.cli import main
 from syncattn.data.sources import MissingDataError
 from syncattn.training import DivergedError, checkpoint
@@ -202,6 +207,46 @@ def test_a_fault_of_the_program_shows_where_it_was(monkeypatch, error):
     _fails_with(monkeypatch, error)
     with pytest.raises(type(error), match="must"):
         main(["simulate"])
+
+
+def test_two_comparisons_do_not_write_one_folder(tmp_path, capsys):
+    with held(tmp_path / "run"):
+        assert main(words(tmp_path)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("syncattn: error: `output` must be written by one process at a time")
+    assert error.count("\n") == 1 and not list((tmp_path / "run").iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without asking")
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["compare", "--resume"], "what is finished is kept, add --resume"),
+        (["benchmark", "run", "--preset", "smoke"], "records that are finished are kept"),
+    ],
+)
+def test_a_command_that_is_asked_to_end_says_what_it_left(monkeypatch, capsys, words, told):
+    def asked(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    monkeypatch.setattr("syncattn.benchmarks.commands.run_benchmark", asked)
+    monkeypatch.setattr("syncattn.benchmarks.compare.Comparison", asked)
+    assert main(words) == 143
+    assert told in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_thread_and_a_handler_of_another_are_left_alone(monkeypatch):
+    monkeypatch.setattr("syncattn.benchmarks.simulate.simulate", lambda _: [])
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(main, ["simulate"]).result() == 0
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert main(["simulate"]) == 0
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize(

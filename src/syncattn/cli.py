@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from importlib.metadata import version
@@ -84,10 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 when all went well, 1 when a training or what it needs failed, 2 for a
-        wrong argument, 130 when stopped by the keyboard.
+        wrong argument, 130 when stopped by the keyboard, 143 when asked to end (SIGTERM).
 
     Raises:
         RuntimeError: If something failed that nobody foresaw.
+        SystemExit: If tyro refused the words, or printed help.
     """
     # A table is worth more than its dashes: what a terminal cannot spell stops no run.
     if isinstance(sys.stdout, TextIOWrapper):
@@ -98,9 +102,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"syncattn {version('syncattn')}")
         return 0
     try:
-        config = _parse(words, [named] if named else list(_COMMANDS))
-        run = next(c.run for c in _COMMANDS.values() if type(config).__name__ == c.fields[1])
-        return run(config)
+        with _asked_to_end():
+            config = _parse(words, [named] if named else list(_COMMANDS))
+            run = next(c.run for c in _COMMANDS.values() if type(config).__name__ == c.fields[1])
+            return run(config)
     except ModuleNotFoundError as error:
         return _refuse(
             f"this command needs {error.name}, which is not installed. "
@@ -111,8 +116,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _refuse(error, code=1)
     except KeyboardInterrupt:
-        print(f"syncattn: stopped; {_kept(words)}", file=sys.stderr)
-        return 130
+        return _stopped(words, 130)
+    except SystemExit as end:
+        if end.code != _ENDED:
+            raise
+        return _stopped(words, _ENDED)
+
+
+# What a shell makes of a process that SIGTERM ended.
+_ENDED = 128 + 15
+
+
+@contextmanager
+def _asked_to_end() -> Generator[None]:
+    """Turns SIGTERM into SystemExit, so that what a command began (workers, a lock) is ended."""
+
+    def end(*_: object) -> None:
+        raise SystemExit(_ENDED)
+
+    # Handlers are the main thread's, and whoever has one already knows why.
+    mine = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if mine:
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        if mine:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 # The three parts of our sentences, or how an integration ends; a library's messages have neither.
@@ -126,13 +159,15 @@ def _is_ours(error: RuntimeError) -> bool:
     return _SENTENCE.fullmatch(str(error)) is not None
 
 
-def _kept(words: Sequence[str]) -> str:
-    """Returns what a command that was stopped has left, and how to go on."""
+def _stopped(words: Sequence[str], code: int) -> int:
+    """Says what a command that was stopped has left, and how to go on."""
+    left = "nothing more."
     if words[:1] == ["compare"]:
-        return "what is finished is kept, add --resume."
+        left = "what is finished is kept, add --resume."
     if words[:2] == ["benchmark", "run"]:
-        return "the records that are finished are kept, give the same command again to go on."
-    return "nothing more."
+        left = "the records that are finished are kept, give the same command again to go on."
+    print(f"syncattn: stopped; {left}", file=sys.stderr)
+    return code
 
 
 def _parse(words: Sequence[str], names: Sequence[str]) -> Any:
@@ -161,6 +196,7 @@ def _compare(config: Any) -> int:
     from rich.console import Console
 
     from syncattn.benchmarks.compare import Comparison
+    from syncattn.benchmarks.folders import BusyFolderError
 
     try:
         comparison = Comparison(config)
@@ -168,6 +204,8 @@ def _compare(config: Any) -> int:
         return _refuse(error)
     try:
         return 0 if comparison.run(Console()) else 1
+    except BusyFolderError as error:
+        return _refuse(error)
     except OSError as error:
         return _refuse(error, code=1)
 
