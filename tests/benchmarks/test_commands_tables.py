@@ -37,6 +37,28 @@ def test_table_is_rebuilt_from_records_alone(tmp_path, console):
         rebuild_tables(TableConfig((tmp_path / "gone",)), console)
 
 
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("kind", ["empty", "of compare", "gone"])
+def test_a_side_without_runs_of_the_benchmark_is_refused(tmp_path, console, side, kind):
+    paths = {"before": tmp_path / "before.jsonl", "after": tmp_path / "after.jsonl"}
+    for name, path in paths.items():
+        if name != side:
+            append_record(path, record())
+        elif kind == "of compare":
+            append_record(path, record(task="compare", recipe={}))
+        elif kind == "empty":
+            path.touch()
+    with pytest.raises(ValueError, match=f"`{side}` must .*; got .*{side}.jsonl"):
+        compare_runs(CompareConfig(**paths), console)
+
+
+def test_an_output_that_cannot_be_written_is_refused_first(tmp_path, console):
+    append_record(tmp_path / "records.jsonl", record())
+    with pytest.raises(ValueError, match="`output` must be a folder; got the file"):
+        rebuild_tables(TableConfig((tmp_path,), output=records_of(tmp_path)), console)
+    assert not flat(console)
+
+
 def test_compare_tells_what_changed(tmp_path, console):
     for name, score in (("a", 0.5), ("b", 0.9)):
         for seed in range(3):

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from syncattn.analysis import save_figure
 from syncattn.analysis.score_dots import score_dots
+from syncattn.benchmarks.folders import require_output
 from syncattn.benchmarks.records import Record, read_records
 from syncattn.benchmarks.score_text import (
     change_tables,
@@ -64,8 +65,10 @@ def rebuild_tables(config: TableConfig, console: Console) -> int:
         0.
 
     Raises:
-        ValueError: If there is no record of the benchmark.
+        ValueError: If there is no record of the benchmark, or the output cannot be written.
     """
+    if config.output is not None:
+        require_output(config.output)
     records = [record for path in config.records for record in read_run(path, console)]
     tables = score_tables(records)
     if not tables:
@@ -121,8 +124,14 @@ def compare_runs(config: CompareConfig, console: Console) -> int:
 
     Returns:
         0.
+
+    Raises:
+        ValueError: If there is no record of the benchmark on a side.
     """
-    before, after = read_run(config.before, console), read_run(config.after, console)
+    before, after = (
+        _benchmark_run(path, name, console)
+        for name, path in (("before", config.before), ("after", config.after))
+    )
     changes, lonely = compare_scores(before, after)
     for table in change_tables(changes):
         print_text_table(table, console, [range(len(table.headings))])
@@ -134,12 +143,23 @@ def compare_runs(config: CompareConfig, console: Console) -> int:
     return 0
 
 
-def read_run(path: Path, console: Console) -> list[Record]:
+def _benchmark_run(path: Path, name: str, console: Console) -> list[Record]:
+    records = read_run(path, console, name)
+    if not score_tables(records):
+        raise ValueError(
+            f"`{name}` must hold runs of the benchmark; got none in {path}. Give the folder of a "
+            f"run."
+        )
+    return records
+
+
+def read_run(path: Path, console: Console, name: str = "records") -> list[Record]:
     """Returns the records of a run, and prints what is damaged among them.
 
     Args:
         path: A file of records, or a folder with a records.jsonl.
         console: Where to print.
+        name: The argument, for the sentence.
 
     Returns:
         The records.
@@ -150,7 +170,7 @@ def read_run(path: Path, console: Console) -> list[Record]:
     file = path / "records.jsonl" if path.is_dir() else path
     if not file.is_file():
         raise ValueError(
-            f"`records` must be a file of records or a folder with a records.jsonl; got {path}. "
+            f"`{name}` must be a file of records or a folder with a records.jsonl; got {path}. "
             f"Run a grid first."
         )
     records, problems = read_records(file)
