@@ -1,8 +1,10 @@
+import io
 import shlex
 from pathlib import Path
 
 import pytest
 import tyro
+from rich.console import Console
 
 from syncattn.benchmarks import commands_claims
 from syncattn.benchmarks.claims import CLAIMS, Claim, Measured, known_claims
@@ -13,8 +15,15 @@ from syncattn.benchmarks.commands_claims import (
     RunClaimConfig,
     run_claims,
 )
+from syncattn.benchmarks.records import append_record
+from tests.benchmarks.benchmark_small import record
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def console():
+    return Console(file=io.StringIO())
 
 
 def flat(capsys):
@@ -36,6 +45,18 @@ def test_the_ledger_can_be_a_table(tmp_path, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) > 20
     assert {line.replace("\\|", "").count("|") for line in lines} == {7}
+
+
+def test_records_are_found_below_a_folder_that_has_none_itself(tmp_path, console):
+    for name in ("a", "b/deeper"):
+        append_record(tmp_path / name / "records.jsonl", record(arm=name))
+    found = commands_claims._records((tmp_path,), console)
+    assert [one.arm for one in found] == ["a", "b/deeper"]
+    append_record(tmp_path / "records.jsonl", record(arm="own"))
+    assert [one.arm for one in commands_claims._records((tmp_path,), console)] == ["own"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"`records` must be .*empty"):
+        commands_claims._records((tmp_path / "empty",), console)
 
 
 def test_one_claim_is_reproduced(tmp_path, monkeypatch, capsys):

@@ -27,7 +27,7 @@ class ListClaimsConfig:
     """
 
     records: tuple[Path, ...] = ()
-    """Files of records, or folders with a records.jsonl; every one below results/ when left out."""
+    """Files of records, or folders with a records.jsonl in or below; results/ when left out."""
 
     measure: bool = False
     """Measure what can be measured in seconds; half a minute in all."""
@@ -44,7 +44,7 @@ class RunClaimConfig:
     """The claim; see `syncattn claims list`."""
 
     records: tuple[Path, ...] = ()
-    """Files of records, or folders with a records.jsonl; every one below results/ when left out.
+    """Files of records, or folders with a records.jsonl in or below; results/ when left out.
     Not with --again, and only for a claim that records can judge."""
 
     again: bool = False
@@ -105,8 +105,16 @@ def run_claims(config: ClaimsConfig) -> int:
 
 
 def _records(paths: Sequence[Path], console: Console) -> list[Record]:
-    paths = paths or sorted(Path("results").rglob("records.jsonl"))
-    return [record for path in paths for record in read_run(path, console)]
+    # What holds no records is refused where it was named; there need be no results.
+    found = [file for path in paths for file in _below(path) or [path]]
+    files = found if paths else _below(Path("results"))
+    return [record for file in files for record in read_run(file, console)]
+
+
+def _below(path: Path) -> list[Path]:
+    """Returns the records of a folder; those of every folder below it where it has none itself."""
+    own = path / "records.jsonl"
+    return [own] if own.is_file() else sorted(path.rglob("records.jsonl"))
 
 
 def _reproduce(config: RunClaimConfig, console: Console) -> int:
