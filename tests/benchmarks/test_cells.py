@@ -150,6 +150,14 @@ def test_plugins_are_files_or_modules(tmp_path, monkeypatch):
         load_plugins((str(tmp_path / "gone.py"),))
 
 
+@pytest.mark.parametrize("line", ["import sys; sys.exit(3)", "raise SystemExit"])
+def test_a_plugin_that_ends_the_program_is_named(tmp_path, line):
+    path = tmp_path / "ending.py"
+    path.write_text(line)
+    with pytest.raises(ValueError, match=r"`plugins` must .*ending.py cannot: it ends the program"):
+        load_plugins((str(path),))
+
+
 def test_an_unknown_arm_is_told_how_to_be_known():
     with pytest.raises(ValueError, match="--plugins"):
         run_cell(cell(arm="mine"))

@@ -212,11 +212,12 @@ def load_plugins(plugins: tuple[str, ...]) -> None:
             module = importlib.util.module_from_spec(spec)
             sys.modules[name] = module
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             sys.modules.pop(name, None)
+            reason = f"it ends the program ({error!r})" if isinstance(error, SystemExit) else error
             raise ValueError(
                 f"`plugins` must name modules or files that can be imported; {plugin} cannot: "
-                f"{error}. Correct it."
+                f"{reason}. Correct it."
             ) from error
 
 
