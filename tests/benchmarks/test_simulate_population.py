@@ -59,7 +59,8 @@ def test_the_second_harmonic_is_observed():
         ({"system": "shil", "dimension": 3}, "belongs to lohe"),
         ({"system": "lohe", "density": "uniform"}, "`density` must be gaussian for lohe"),
         ({"system": "lohe", "dimension": 1}, "`dimension` must be at least 2"),
-        ({"frequency_width": 0.0}, "`width` must be"),
+        ({"frequency_width": 0.0}, "`frequency_width` must be"),
+        ({"system": "lohe", "dimension": 2, "frequency_width": -1.0}, "`frequency_width` must be"),
     ],
 )
 def test_wrong_fields_are_refused(fields, message):

@@ -144,6 +144,7 @@ def choose(config: SimulateConfig) -> Chosen:
                 f"`{name}` must be left out for {config.system}; got {getattr(config, name)}. "
                 f"It belongs to {' and '.join(systems)}."
             )
+    check.require_number(config.frequency_width, "frequency_width", minimum=0.0, exclusive=True)
     if config.system == "lohe":
         return _lohe(config)
     density = DENSITIES[config.density or "lorentzian"](config.frequency_width)
@@ -266,7 +267,6 @@ def _lohe(config: SimulateConfig) -> Chosen:
             f"`density` must be gaussian for lohe above two dimensions, the only one without a "
             f"preferred direction; got {config.density}. Leave it out."
         )
-    check.require_number(width, "frequency_width", minimum=0.0, exclusive=True)
     drawn = torch.Generator().manual_seed(config.seed)
     omega = random_rotation(config.num_oscillators, dim, width=width, generator=drawn)
     known: dict[str, Any] = {}
