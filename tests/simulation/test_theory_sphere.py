@@ -142,3 +142,11 @@ def test_wrong_arguments_are_refused():
         driven_flow(torch.ones(1, 2), torch.ones(1, 2), -1.0)
     with pytest.raises(ValueError, match="`dim` must be at least 2"):
         von_mises_fisher_mean(1, torch.ones(1))
+
+
+@pytest.mark.parametrize("dim", [2, 3, 8])
+def test_the_mean_cosine_of_a_repelling_drive_has_the_other_sign(dim):
+    concentration = torch.tensor([0.0, 0.3, 5.0, 200.0, 5_000.0], dtype=torch.float64)
+    mean = von_mises_fisher_mean(dim, concentration)
+    torch.testing.assert_close(von_mises_fisher_mean(dim, -concentration), -mean, rtol=0, atol=0)
+    assert (mean[1:].diff() > 0).all() and mean[-1] < 1

@@ -136,10 +136,11 @@ def von_mises_fisher_mean(
 
     Args:
         dim: :math:`m \ge 2`.
-        concentration: :math:`\kappa \ge 0`.
+        concentration: :math:`\kappa`, any real number; a negative one, a drive that repels, gives
+            the mean of the positive one with the other sign.
 
     Returns:
-        A number between 0 and 1, in float64.
+        A number between -1 and 1, in float64.
     """
     check.require_integer(dim, "dim", minimum=2)
     check.require_fitting({"concentration": concentration})
@@ -147,7 +148,7 @@ def von_mises_fisher_mean(
     kappa = concentration.double()
     # The backward recursion A_v = κ / (m + κ A_{v+2}) forgets its start at once while v > κ; for a
     # large concentration the start itself, between Amos's bounds, is exact to first order in 1/κ.
-    depth = 60 + min(2000, math.ceil(kappa.amax().item())) if kappa.numel() else 0
+    depth = 60 + min(2000, math.ceil(kappa.abs().amax().item())) if kappa.numel() else 0
     half = (dim + 2 * depth - 1) / 2
     ratio = kappa / (half + torch.sqrt(kappa.square() + half**2))
     for step in range(depth - 1, -1, -1):
