@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 
 from syncattn import analysis, nn
+from syncattn.analysis import heads
 from tests.fuzz.law import budget, obeys
 from tests.fuzz.strategies import Target, cases
 
@@ -39,6 +40,23 @@ def draw_token_losses(dice):
     return {"logits": dice.normal(b, n, v), "ids": dice.integers(v, b, n)}
 
 
+def draw_head(dice):
+    w = weights(dice)
+    picture = {"order_parameter": dice.positive(*w.shape[:2]) / 3, "locked": w > 0.2}
+    return {"weights": w, "visible": torch.ones(w.shape[-2:], dtype=torch.bool),
+            **dice.some(**{name: functools.partial(picture.get, name) for name in picture})}  # fmt: skip
+
+
+def measured(*, weights, order_parameter=None, locked=None, visible):
+    picture = nn.Synchrony(weights, order_parameter, locked)
+    return heads.measure_heads(picture, visible=visible)
+
+
+def draw_locked(dice):
+    n, more = dice.size(), dice.size()
+    return {"locked": dice.mask(2, n, n + more), "visible": dice.mask(n, n + more)}
+
+
 def always(arguments):
     """Rows that attend to nothing have no entropy: NaN, as documented."""
     return True
@@ -70,6 +88,8 @@ TARGETS = [
     Target("frustration_parts", analysis.frustration_parts, lambda dice: {
         "layer": layer(), "phase": dice.normal(1, dice.randint(1, 4), 4), "num_bins": 4},
         may_be_nan=always),
+    Target("measure_heads", measured, draw_head, may_be_nan=always),
+    Target("locked_share", heads.locked_share, draw_locked),
     Target("order_by_layer", analysis.order_by_layer,
            lambda dice: {"phases": [dice.normal(1, dice.size(), 4)], "num_harmonics": 2},
            may_be_nan=always),
@@ -86,4 +106,5 @@ def test_everything(case):
 
 
 def test_no_public_name_is_left_out():
-    assert {target.name for target in TARGETS} | FIGURES >= set(analysis.__all__)
+    known = {target.name for target in TARGETS} | FIGURES
+    assert known >= {*analysis.__all__, *heads.__all__} - {"MEASURES"}

@@ -20,7 +20,9 @@ FUZZED = {
     "syncattn.data": "test_data",
     "syncattn.simulation": "test_simulation",
     "syncattn.simulation.sensitivity": "test_simulation",
+    "syncattn.simulation.costs": "test_simulation",
     "syncattn.analysis": "test_analysis",
+    "syncattn.analysis.heads": "test_analysis",
     "syncattn.benchmarks": "test_benchmarks",
     "syncattn.benchmarks.arms": "test_benchmarks",
     "syncattn.benchmarks.tasks": "test_benchmarks",
@@ -28,6 +30,13 @@ FUZZED = {
 WHY_NOT = {
     "syncattn.reference": "the definition checks nothing: it judges what comes through the others",
     "syncattn.functional.context_parallel": "needs a group; see test_context_parallel",
+    "syncattn.analysis.explorer": "loads a network; what it refuses is in test_explorer",
+    "syncattn.analysis.explorer_switches": "the switches of the explorer, see there",
+    "syncattn.analysis.head_figures": "figures are looked at, and tested in tests/analysis",
+    "syncattn.analysis.phase_figures": "figures",
+    "syncattn.analysis.settling_figures": "figures",
+    "syncattn.analysis.transition": "figures",
+    "syncattn.benchmarks.problems": "made by tasks, see test_problems",
     "syncattn.models.export": "a trace of seconds a call; what it refuses is in test_export",
 }
 
