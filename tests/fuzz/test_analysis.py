@@ -42,9 +42,10 @@ def draw_token_losses(dice):
 
 def draw_head(dice):
     w = weights(dice)
-    picture = {"order_parameter": dice.positive(*w.shape[:2]) / 3, "locked": w > 0.2}
-    return {"weights": w, "visible": torch.ones(w.shape[-2:], dtype=torch.bool),
-            **dice.some(**{name: functools.partial(picture.get, name) for name in picture})}  # fmt: skip
+    told = dice.some(
+        order_parameter=lambda: dice.positive(*w.shape[:2]) / 3, locked=lambda: w > 0.2
+    )
+    return {"weights": w, "visible": torch.ones(w.shape[-2:], dtype=torch.bool)} | told
 
 
 def measured(*, weights, order_parameter=None, locked=None, visible):
