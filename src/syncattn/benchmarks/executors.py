@@ -11,10 +11,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
-from threading import Thread
+from threading import RLock, Thread
 from typing import Any, NamedTuple
 
 import torch
+from tqdm.std import tqdm
 
 __all__ = ["ATTEMPTS", "Outcome", "in_process", "in_workers", "on_ray", "usable_cores"]
 
@@ -243,6 +244,8 @@ def _prepare(threads: int) -> None:
     """Makes a worker use so many threads, leave Ctrl+C to its parent, and die with it."""
     torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The lock that it makes itself is a semaphore, which a process that is killed leaves behind.
+    tqdm.set_lock(RLock())
     Thread(target=_follow_parent, daemon=True).start()
 
 
