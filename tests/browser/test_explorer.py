@@ -9,6 +9,7 @@ from tests.analysis.explored import TEXT, build_all, served
 
 pytest.importorskip("starlette", reason="needs the extra: pip install 'syncattn[explore]'")
 pytest.importorskip("uvicorn", reason="needs the extra: pip install 'syncattn[explore]'")
+expect = pytest.importorskip("playwright.sync_api", reason="needs Playwright").expect
 
 WAIT = 180_000
 PRESS = "() => { const b = document.getElementById('play'); b.click(); return b.textContent; }"
@@ -53,7 +54,7 @@ def test_the_page_shows_text_matrix_phases_and_prediction(page, address):
     assert page.locator("#model option").all_inner_texts() == [
         "softmax", "selective", "oscillator", "kuramoto", "frustrated",
     ]  # fmt: skip
-    assert page.locator("#prediction tr").count() == 8
+    expect(page.locator("#prediction tr")).to_have_count(8)
     assert page.locator("#row tr").count() > 0
     assert "reads" in page.inner_text("#cell")
     assert "Softmax has no oscillators" in page.inner_text("#links")
@@ -65,7 +66,7 @@ def test_typing_changes_the_matrix(page, address):
     before = pixels(page, "#matrix")
     answered(page, lambda: page.fill("#text", "another 🌀"))
     assert pixels(page, "#matrix") != before
-    assert page.locator("#tokens span").count() == len("another 🌀".encode())
+    expect(page.locator("#tokens span")).to_have_count(len("another 🌀".encode()))
 
 
 def test_every_mechanism_layer_and_head_can_be_reached_by_keyboard(page, address):
@@ -161,7 +162,7 @@ def test_odd_texts_are_shown(page, address, text):
         ),
     )
     assert page.inner_text("#status") == ""
-    assert page.locator("#tokens span").count() == min(40, len(text.encode()))
+    expect(page.locator("#tokens span")).to_have_count(min(40, len(text.encode())))
     assert page.locator("#tokens b").count() == 0
 
 
@@ -203,7 +204,7 @@ def test_an_answer_that_comes_late_does_not_overwrite_a_newer_one(page, address)
     page.fill("#text", "slow")
     until(page, "document.body.classList.contains('stale')")
     answered(page, lambda: page.fill("#text", "fast"))
-    assert page.locator("#tokens span").count() == len("fast")
+    expect(page.locator("#tokens span")).to_have_count(len("fast"))
     page.unroute("**/api/look")
     assert len(held) == 1
 

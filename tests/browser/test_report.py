@@ -6,6 +6,8 @@ from syncattn.benchmarks.commands_report import ReportConfig, write_report
 from tests.benchmarks.finished_run import finished_run
 from tests.browser.conftest import PHONE
 
+expect = pytest.importorskip("playwright.sync_api", reason="needs Playwright").expect
+
 NASTY = "<b>&\x00\x07é🙂</script>"
 
 
@@ -41,7 +43,7 @@ def test_tables_charts_and_every_model_are_there(page, url):
     ready(page, url)
     assert page.get_by_role("heading", level=1).inner_text() == "Report: run"
     table = page.get_by_role("table", name="compare: lines")
-    assert table.get_by_role("row").count() == 6
+    expect(table.get_by_role("row")).to_have_count(6)
     assert page.get_by_role("img", name="Learning curves").is_visible()
     for model in ("softmax", "selective", "oscillator", "kuramoto", "frustrated"):
         region = page.get_by_role("region", name=model, exact=True)
@@ -99,7 +101,7 @@ def test_another_head_is_another_matrix(page, url):
     assert "head 2" in matrix.locator(".reading").inner_text()
     assert shot.screenshot() != before
     matrix.get_by_text("What every token reads most").click()
-    assert matrix.locator(".strongest tbody tr").count() == 37
+    expect(matrix.locator(".strongest tbody tr")).to_have_count(37)
 
 
 def test_phases_play_pause_and_scrub(page, url):
