@@ -365,11 +365,37 @@ def test_no_token_to_learn_costs_nothing():
     assert loss.item() == 0
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
     assert model(ids[:, :1], labels=ids[:, :1]).loss.item() == 0
+    for none in (0, torch.tensor(0)):
+        hidden = torch.full_like(ids, -100)
+        assert model(ids, labels=hidden, num_items_in_batch=none).loss.item() == 0
     some = ids.masked_fill(torch.arange(4) == 2, -100)
     expected = torch.nn.functional.cross_entropy(
         model(ids).logits[:, :-1].flatten(0, 1), some[:, 1:].flatten()
     )
     torch.testing.assert_close(model(ids, labels=some).loss, expected)
+
+
+def test_the_loss_knows_shifted_labels_and_another_number_to_ignore():
+    model, ids = build("softmax"), tokens(2, 4)
+    logits, entropy = model(ids).logits, torch.nn.functional.cross_entropy
+    zeros = ids.masked_fill(torch.arange(4) == 1, 0)
+    expected = entropy(logits[:, :-1].flatten(0, 1), zeros[:, 1:].flatten(), ignore_index=0)
+    found = model(ids, labels=zeros, ignore_index=0).loss
+    torch.testing.assert_close(found, expected)
+    shifted = ids.flip(1).mT.contiguous().mT
+    found = model(ids, labels=ids, shift_labels=shifted).loss
+    torch.testing.assert_close(found, entropy(logits.flatten(0, 1), shifted.flatten()))
+    with pytest.raises(ValueError, match="`shift_labels` must be at least 0 and below"):
+        model(ids, labels=ids, shift_labels=ids + 999)
+    with pytest.raises(TypeError, match="`num_items_in_batch` must be a number"):
+        model(ids, labels=ids, num_items_in_batch="two")
+
+
+def test_positions_of_another_shape_are_refused():
+    model, ids = build("softmax"), tokens(1, 8)
+    for places in (torch.arange(8), torch.arange(7)[None], torch.arange(16).view(2, 8)):
+        with pytest.raises(ValueError, match=r"`position_ids` must have shape \(1, 8\)"):
+            model(ids, position_ids=places)
 
 
 @EVERY_MECHANISM

@@ -70,28 +70,32 @@ def require_here(given: Tensor, name: str, device: torch.device) -> None:
         check.require_values(given, name)
 
 
-def require_labels(labels: Any, logits: Tensor) -> None:
+def require_labels(
+    labels: Any, logits: Tensor, *, name: str = "labels", ignored: int = _IGNORED
+) -> None:
     """Refuses labels of a language model that do not fit its logits.
 
     Args:
         labels: Token numbers, -100 where nothing is to be learned.
         logits: ``(batch, length, vocab_size)``.
+        name: What the caller calls them.
+        ignored: Another number in place of -100.
 
     Raises:
         TypeError: If it is not a tensor of integers.
         ValueError: If it has another shape, no values, or a number is no token.
     """
-    check.require_counts(labels, "labels", "Pass token numbers, -100 where none is to be learned.")
+    check.require_counts(labels, name, "Pass token numbers, -100 where none is to be learned.")
     if labels.shape != logits.shape[:2]:
         raise ValueError(
-            f"`labels` must have one number per place with logits, {tuple(logits.shape[:2])}; got "
+            f"`{name}` must have one number per place with logits, {tuple(logits.shape[:2])}; got "
             f"shape {check.shape_of(labels)}. Pass the tokens themselves, without "
             f"`logits_to_keep`."
         )
     if not logits.is_meta:
-        check.require_values(labels, "labels")
+        check.require_values(labels, name)
     limit = logits.shape[-1]
-    _require_below(labels, "labels", "vocab_size", limit, _OTHER_TOKENIZER, ignored=_IGNORED)
+    _require_below(labels, name, "vocab_size", limit, _OTHER_TOKENIZER, ignored=ignored)
 
 
 def loss_of_tokens(labels: Any, logits: Tensor, options: dict[str, Any]) -> dict[str, Any]:
@@ -100,24 +104,34 @@ def loss_of_tokens(labels: Any, logits: Tensor, options: dict[str, Any]) -> dict
     Args:
         labels: See `require_labels`.
         logits: See `require_labels`.
-        options: More arguments; a number of items given there stays.
+        options: More arguments: `num_items_in_batch`, which else is counted; `shift_labels`, the
+            labels of every place themselves; `ignore_index`.
 
     Raises:
-        TypeError: See `require_labels`.
+        TypeError: See `require_labels`, and if a number of items is none.
         ValueError: See `require_labels`.
     """
-    require_labels(labels, logits)
+    ignored: int = options.get("ignore_index", _IGNORED)
+    shifted: Tensor | None = options.get("shift_labels")
+    items: Any = options.get("num_items_in_batch")
+    require_labels(labels, logits, ignored=ignored)
+    if shifted is not None:
+        require_labels(shifted, logits, name="shift_labels", ignored=ignored)
+        options = options | {"shift_labels": shifted.long().contiguous()}
+    if items is None:
+        items = _items(labels[:, 1:] if shifted is None else shifted, ignored)
+    elif isinstance(items, torch.Tensor):
+        items = items.clamp(min=1)
+    else:
+        check.require_number(items, "num_items_in_batch", minimum=0.0)
+        items = max(items, 1)
     arguments = {"logits": logits, "labels": labels.long(), "vocab_size": logits.shape[-1]}
-    if options.get("num_items_in_batch") is None:
-        shifted = options.get("shift_labels")
-        items = _items(labels[:, 1:] if shifted is None else shifted)
-        options = options | {"num_items_in_batch": items}
-    return arguments | options
+    return arguments | options | {"num_items_in_batch": items}
 
 
-def _items(labels: Tensor) -> Tensor:
+def _items(labels: Tensor, ignored: int = _IGNORED) -> Tensor:
     # At least 1: the loss of no label is 0, where its mean would be NaN.
-    return (labels != _IGNORED).sum().clamp(min=1)
+    return (labels != ignored).sum().clamp(min=1)
 
 
 def loss_of_sequences(labels: Any, logits: Tensor, problem: str | None) -> dict[str, Any]:
