@@ -64,18 +64,23 @@ def packed_lengths(position_ids: Tensor | None, x: Tensor) -> Int[Tensor, " ends
 
     Raises:
         TypeError: If it is not a tensor.
-        ValueError: If several rows are packed.
+        ValueError: If the shape is another, or several rows are packed.
     """
     if position_ids is None:
         return None
     check.require_instance(position_ids, "position_ids", torch.Tensor, "Leave it out.")
     length = x.shape[1]
-    if position_ids.shape[-1] != length or x.is_meta:
+    if tuple(position_ids.shape) not in {(1, length), (x.shape[0], length)}:
+        raise ValueError(
+            f"`position_ids` must have shape (1, {length}) or ({x.shape[0]}, {length}), one number "
+            f"per token; got {check.shape_of(position_ids)}. Leave them out, or add the axis."
+        )
+    if x.is_meta:
         return None
     anew = position_ids.diff(dim=-1) != 1
     if torch.compiler.is_compiling():
         # A graph has one shape: sequences of no tokens follow the last. Values cannot be looked at.
-        if position_ids.shape != (1, length) or x.shape[0] > 1:
+        if x.shape[0] > 1:
             return None
         places = torch.arange(1, length, device=x.device)
         ends = torch.where(anew[0], places, length).sort().values
