@@ -1,4 +1,5 @@
 import copy
+import inspect
 
 import pytest
 import torch
@@ -43,6 +44,7 @@ def test_kept_weights_can_stay():
     before = {name: p.clone() for name, p in layer.named_parameters()}
     losses = distill(model, original, [{"input_ids": ids()}] * 2, whole_layers=False)
     assert len(losses) == 1
+    assert all(parameter.grad is None for parameter in model.parameters())
     for name, parameter in layer.named_parameters():
         kept = name.startswith(("v_proj", "o_proj"))
         assert torch.equal(parameter, before[name]) == kept, name
@@ -62,7 +64,14 @@ def test_bad_input_is_refused():
         distill(pupil, original, iter(ids(4)))
     with pytest.raises(ValueError, match="`batches` must hold at least one batch"):
         distill(pupil, original, [])
-    with pytest.raises(ValueError, match="parameters to train in its replaced layers; got 2"):
+    for wrong in ({"input_ids": ids()}, 5):
+        with pytest.raises(TypeError, match="`batches` must be several batches"):
+            inspect.unwrap(distill)(pupil, original, wrong)
+    same = copy.deepcopy(original)
+    convert(same, "softmax")
+    with pytest.raises(ValueError, match="2 replaced layers; got kept ones alone"):
+        distill(same, original, [], whole_layers=False)
+    with pytest.raises(ValueError, match="in its 2 replaced layers; got frozen ones"):
         distill(pupil.requires_grad_(False), original, [{"input_ids": ids()}])
 
 

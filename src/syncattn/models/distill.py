@@ -74,9 +74,17 @@ def distill(
         if parameter.requires_grad and (whole_layers or not _was_kept(layer, name))
     ]
     if not parameters:
+        frozen = not any(p.requires_grad for layer in pupils.values() for p in layer.parameters())
         raise ValueError(
-            f"`model` must have parameters to train in its replaced layers; got {len(pupils)} "
-            f"frozen ones. Call `requires_grad_()` on them."
+            f"`model` must have parameters to train in its {len(pupils)} replaced layers; got "
+            f"{'frozen ones. Call `requires_grad_()`.' if frozen else 'kept ones alone. '}"
+            f"{'' if frozen else 'Pass whole_layers=True.'}"
+        )
+    given: Any = batches
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        raise TypeError(
+            f"`batches` must be several batches, one after the other; got "
+            f"{type(batches).__name__}. Pass a list of dicts."
         )
     optimizer = torch.optim.Adam(parameters, lr=learning_rate)
     losses: dict[str, list[float]] = {name: [] for name in pupils}
@@ -92,9 +100,12 @@ def distill(
                 loss = _relative_error(out, target, real)
                 total = total + loss
             losses[name].append(loss.item())
-        optimizer.zero_grad()
-        total.backward()
+        # Not `backward`, which would leave gradients on what is kept.
+        found = torch.autograd.grad(total, parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, found, strict=True):
+            parameter.grad = gradient
         optimizer.step()
+        optimizer.zero_grad()
     if not any(losses.values()):
         raise ValueError(
             "`batches` must hold at least one batch; got none. An iterator is empty once it was "
