@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from syncattn._validation import OverflowedError
 from syncattn.data import evaluation_batches, training_batch
+from syncattn.data.download import sha256_of
 from syncattn.models import SyncAttnConfig, SyncAttnForCausalLM
 from syncattn.training import DivergedError, evaluate, last_checkpoint, train
 from syncattn.training import loop as loop_module
@@ -345,6 +346,30 @@ def test_frozen_parameters_stay(tmp_path, corpus):
     before = frozen.clone()
     run(tmp_path, corpus, model=model)
     assert torch.equal(before, frozen)
+
+
+def test_a_run_goes_on_with_the_same_frozen_parameters_alone(tmp_path, corpus):
+    def frozen(part):
+        model = tiny.gpt2()
+        getattr(model.transformer, part).requires_grad_(False)
+        return model
+
+    run(tmp_path, corpus, model=frozen("wpe"))
+    with pytest.raises(ValueError, match="`number of frozen parameters` must be the same"):
+        run(tmp_path, corpus, model=frozen("ln_f"), resume=True)
+    # Checkpoints of earlier versions do not tell.
+    for path in (tmp_path / "run" / "checkpoints").glob("*/state.json"):
+        state = json.loads(path.read_text())
+        del state["run"]["number of frozen parameters"]
+        path.write_text(json.dumps(state))
+        manifest = path.with_name("manifest.json")
+        sums = json.loads(manifest.read_text()) | {"state.json": sha256_of(path)}
+        manifest.write_text(json.dumps(sums))
+    run(tmp_path, corpus, model=frozen("wpe"), resume=True)
+    fewer = frozen("wpe")
+    fewer.transformer.h.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"must train the same parameters .* has more"):
+        run(tmp_path, corpus, model=fewer, resume=True)
 
 
 def poisoned(monkeypatch, at_step, poison):

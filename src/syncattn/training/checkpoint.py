@@ -37,6 +37,8 @@ _MODEL = "model"
 _BEST = "best"
 _WEIGHTS = "model.safetensors"
 _PROCESSES = "num_processes"
+FROZEN = "number of frozen parameters"
+"""What a run says of them; checkpoints of earlier versions say nothing."""
 
 
 @dataclass(frozen=True)
@@ -294,6 +296,11 @@ def _optimizer_state(
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         index, key = name.split(".", 1)
+        if int(index) >= len(parameters):
+            raise ValueError(
+                f"`model` must train the same parameters when a run goes on; got "
+                f"{len(parameters)}, and the checkpoint has more. Freeze none besides those."
+            )
         parameter = parameters[int(index)]
         if isinstance(parameter, DTensor) and tensor.shape == parameter.shape and tensor.dim():
             shards = torch.empty_like(parameter)
@@ -334,7 +341,7 @@ def _require_same(saved: dict[str, Any], given: dict[str, Any], checkpoint: Path
                     "same losses up to rounding, but another draw of the dropout, if any.",
                     stacklevel=3,
                 )
-        elif before != now:
+        elif before != now and not (name == FROZEN and before is None):
             raise ValueError(
                 f"`{name}` must be the same when a run goes on; got {now!r}, but {checkpoint.name} "
                 f"of this run was made with {before!r}. Give the same value, or start in another "

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from syncattn import _validation as check
 from syncattn.data import Corpus
 from syncattn.nn.decay import undecayed
+from syncattn.training.checkpoint import FROZEN
 from syncattn.training.config import TrainingConfig
 from syncattn.training.sharding import shard, sharding_wanted
 from syncattn.training.trackers import require_tracker
@@ -193,11 +194,12 @@ def _require_kinds(model: Any, corpus: Any, config: Any, directory: Any) -> None
 
 def _require_weights(model: PreTrainedModel) -> None:
     for name, weight in model.named_parameters():
-        if weight.dtype == torch.float16:
+        if weight.dtype == torch.float16 and weight.requires_grad:
             raise ValueError(
                 f"`model` must have weights of more than float16, whose steps are lost; got "
                 f"{name!r}. Call `model.float()`, and set `mixed_precision` to 'bf16' for speed."
             )
+        check.require_values(weight, f"model.{name}")
         if not bool(weight.isfinite().all()):
             raise ValueError(
                 f"`model` must have finite weights; got NaN or infinity in {name!r}. Load or draw "
@@ -240,7 +242,7 @@ def _identity(model: PreTrainedModel, corpus: Corpus, config: TrainingConfig) ->
     told = f"{len(frozen)} ({sha256(' '.join(frozen).encode()).hexdigest()[:12]})"
     return (
         settings
-        | ({"number of frozen parameters": told} if frozen else {})
+        | {FROZEN: told}
         | {"corpus": corpus.identity.sha256, "model": type(model).__name__}
         | {f"model.{k}": v for k, v in architecture.items() if k not in _VOLATILE}
     )
