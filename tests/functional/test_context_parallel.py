@@ -115,6 +115,18 @@ def one_of_two(rank, folder):
         selective(PARALLEL[selective], part, selective_inputs()[1])
     except ValueError as error:
         torch.save(str(error), f"{folder}/refused-{rank}.pt")
+    # So is what one process alone is given.
+    sequence, shared = selective_inputs()
+    part = [x[:, :, here] for x in sequence]
+    real = torch.ones(part[0].shape[0], part[0].shape[2], dtype=torch.bool)
+    for name, options in {
+        "key_mask": {"key_mask": real if rank else None},
+        "is_causal": {"is_causal": bool(rank)},
+    }.items():
+        try:
+            selective(PARALLEL[selective], part, shared, **options)
+        except ValueError as error:
+            torch.save(str(error), f"{folder}/refused-{name}-{rank}.pt")
     distributed.destroy_process_group()
 
 
@@ -172,3 +184,12 @@ def test_parts_of_different_lengths_are_refused_everywhere(folder):
     for rank in range(2):
         message = torch.load(folder / f"refused-{rank}.pt")
         assert "equally many tokens in every process, at least one; got [4, 5]" in message
+
+
+@pytest.mark.parametrize("name", ["key_mask", "is_causal"])
+@pytest.mark.filterwarnings("default")
+def test_arguments_of_one_process_alone_are_refused_everywhere(folder, name):
+    for rank in range(2):
+        message = torch.load(folder / f"refused-{name}-{rank}.pt")
+        assert f"`{name}` must be alike in every process" in message
+        assert "got 2 kinds in 2 processes" in message

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import distributed
 
-from syncattn.functional.ring import require_equal_lengths, ring_of, ring_sums
+from syncattn.functional.ring import require_alike, require_equal_lengths, ring_of, ring_sums
 
 
 def test_without_processes_it_says_what_to_call():
@@ -68,3 +68,8 @@ def test_an_empty_part_is_refused(alone):
     require_equal_lengths(4, "query", torch.device("cpu"), alone)
     with pytest.raises(ValueError, match=r"`query` must hold equally many tokens.*got \[0\]"):
         require_equal_lengths(0, "query", torch.device("cpu"), alone)
+
+
+def test_what_one_process_is_given_is_like_itself(alone):
+    given = {"query": torch.zeros(1, 2, 3, 4), "key_mask": None, "seen": torch.ones(1, 3).bool()}
+    require_alike(given, True, torch.device("cpu"), alone)

@@ -14,7 +14,14 @@ from syncattn._typing import Float, KeyMask, Keys, Queries, Tensor, Values
 from syncattn.functional import oscillator_inputs
 from syncattn.functional.oscillator_settling import settle, settling_mode
 from syncattn.functional.oscillators import at_least_float32, coherence
-from syncattn.functional.ring import Ring, Tensors, require_equal_lengths, ring_of, ring_sums
+from syncattn.functional.ring import (
+    Ring,
+    Tensors,
+    require_alike,
+    require_equal_lengths,
+    ring_of,
+    ring_sums,
+)
 from syncattn.functional.selective_inputs import EDGE_FLOOR, Options, PerHead, checked
 
 __all__ = [
@@ -73,7 +80,8 @@ def context_parallel_selective_synchronization(
 
     Raises:
         TypeError: If an argument has the wrong type or dtype.
-        ValueError: If shapes do not fit, parts have different lengths, or values are out of range.
+        ValueError: If shapes do not fit, processes pass other arguments or parts of different
+            lengths, or values are out of range.
         RuntimeError: If there is no process group.
     """
     ring = ring_of(group)
@@ -88,6 +96,8 @@ def context_parallel_selective_synchronization(
                 self_pairs=True, smoothing=smoothing, edge_floor=edge_floor),
     )  # fmt: skip
     require_equal_lengths(frequency.shape[2], "frequency", frequency.device, ring)
+    given = {"frequency": frequency, "value": value, "phase": phase, "key_mask": key_mask}
+    require_alike(given, is_causal, frequency.device, ring)
     omega = _blanked(at_least_float32(frequency), key_mask)
     omega = omega - _common_origin(omega, ring)
     r = _order_parameter(phase, key_mask, is_causal, unbiased_order_parameter, ring)
@@ -144,13 +154,16 @@ def context_parallel_oscillator_drive(
 
     Raises:
         TypeError: If an argument has the wrong type or dtype.
-        ValueError: If shapes do not fit, or parts have different lengths.
+        ValueError: If shapes do not fit, or processes pass other arguments or parts of different
+            lengths.
         RuntimeError: If there is no process group.
     """
     ring = ring_of(group)
     check.require_choice(coupling, "coupling", kernels.COUPLING_KINDS)
     inputs = _oscillator_inputs(query, key, None, anchor, key_mask, is_causal, scale)
     require_equal_lengths(query.shape[2], "query", query.device, ring)
+    given = {"query": query, "key": key, "anchor": anchor, "key_mask": key_mask}
+    require_alike(given, is_causal, query.device, ring)
 
     def piece(rows: Tensors, columns: Tensors, source: int) -> Tensors | None:
         visibility = _visibility(columns, is_causal, source, ring)

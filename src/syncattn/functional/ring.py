@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -10,9 +10,13 @@ from torch import distributed
 from torch.distributed import ProcessGroup
 
 from syncattn._typing import Tensor
+from syncattn._validation import FLOATS
 from syncattn.kernels.first_order import first_order
 
 Tensors = tuple[Tensor, ...]
+_DTYPES = (*FLOATS, torch.bool)
+# Presence, dtype, and up to four axes.
+_SIGNATURE = 6
 Piece = Callable[[Tensors, Tensors, int], Tensors | None]
 
 
@@ -76,6 +80,45 @@ def require_equal_lengths(length: int, name: str, device: torch.device, ring: Ri
             f"`{name}` must hold equally many tokens in every process, at least one; got "
             f"{lengths}. Pad the sequence at its end and hide the padding with `key_mask`."
         )
+
+
+def require_alike(
+    tensors: Mapping[str, Tensor | None], is_causal: bool, device: torch.device, ring: Ring
+) -> None:
+    """Refuses shards that do not go together; on an accelerator nothing is looked at.
+
+    A process that sends what the others do not expect would leave them waiting, or with a wrong
+    sum.
+
+    Args:
+        tensors: The arguments of this process by name; None where there is none.
+        is_causal: Whether this process hides the future.
+        device: Where the arguments are.
+        ring: The processes.
+
+    Raises:
+        ValueError: In every process, if one has other arguments, dtypes, shapes, or another order.
+    """
+    if device.type != "cpu":
+        return
+    told = [*(_signature(x) for x in tensors.values()), [int(is_causal)] * _SIGNATURE]
+    mine = torch.tensor(told)
+    found = [torch.zeros_like(mine) for _ in range(ring.size)]
+    distributed.all_gather(found, mine, group=ring.group)
+    for number, name in enumerate((*tensors, "is_causal")):
+        ways = [part[number].tolist() for part in found]
+        if any(way != ways[0] for way in ways):
+            raise ValueError(
+                f"`{name}` must be alike in every process, given to all or to none and of one "
+                f"dtype and shape; got {len({tuple(way) for way in ways})} kinds in {ring.size} "
+                f"processes. Pass the same arguments everywhere, but for their parts."
+            )
+
+
+def _signature(x: Tensor | None) -> list[int]:
+    if x is None:
+        return [0] * _SIGNATURE
+    return [1, _DTYPES.index(x.dtype), *x.shape, *[-1] * (_SIGNATURE - 2 - x.dim())]
 
 
 def ring_sums(piece: Piece, rows: Tensors, columns: Tensors, ring: Ring) -> Tensors:
