@@ -1,3 +1,4 @@
+import inspect
 import json
 import subprocess
 import sys
@@ -22,6 +23,17 @@ ROOT = Path(__file__).parents[2]
 def test_bad_lengths_are_refused(length, message):
     with pytest.raises(ValueError, match=message):
         export_model(build("softmax"), length=length)
+
+
+def test_the_smallest_batches_and_limits_are_exported_or_refused():
+    model, ids = build("softmax"), tokens(2, 6)
+    run = export_model(model, length=6, max_batch_size=2).module()
+    torch.testing.assert_close(run(ids), model(ids).logits)
+    short = build("softmax", max_position_embeddings=3)
+    with pytest.raises(ValueError, match="`length` must be given for a model of at most 3 tokens"):
+        export_model(short)
+    with pytest.raises(TypeError, match="`model` must be of SyncAttnForCausalLM; got Linear"):
+        inspect.unwrap(export_model)(torch.nn.Linear(1, 1))
 
 
 def test_what_cannot_be_traced_is_refused_with_the_reason():

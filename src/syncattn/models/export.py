@@ -45,16 +45,18 @@ def export_model(
     Args:
         model: The network; exported as in evaluation.
         length: Tokens of every sequence; any from 3 to the limit of the model when None.
-        max_batch_size: Most sequences at once, at least 2.
+        max_batch_size: Most sequences at once, at least 2; with 2 the program takes no other
+            number.
 
     Returns:
         The program; ``program.module()`` runs it.
 
     Raises:
-        TypeError: If `length` is not an integer.
-        ValueError: If `length` is out of range.
+        TypeError: If `length` is not an integer, or the model no language model.
+        ValueError: If `length` is out of range, or left out for a model of too small a limit.
         RuntimeError: If the operator of the mechanism cannot be traced for every length.
     """
+    check.require_instance(model, "model", SyncAttnForCausalLM, "Export a language model.")
     limit = model.config.max_position_embeddings
     check.require_integer(max_batch_size, "max_batch_size", minimum=2)
     if length is not None:
@@ -65,7 +67,14 @@ def export_model(
                 f"Export a shorter one."
             )
     example = torch.zeros(2, length or min(limit, 8), dtype=torch.long, device=model.device)
-    shape: dict[int, Any] = {0: Dim("batch", min=2, max=max_batch_size)}
+    shape: dict[int, Any] = {}
+    if max_batch_size > 2:
+        shape[0] = Dim("batch", min=2, max=max_batch_size)
+    if length is None and limit <= SHORTEST:
+        raise ValueError(
+            f"`length` must be given for a model of at most {SHORTEST} tokens; got None and "
+            f"{limit}. Pass `length`."
+        )
     if length is None:
         shape[1] = Dim("length", min=SHORTEST, max=limit)
     was_training = model.training
