@@ -65,6 +65,8 @@ def test_what_cannot_be_written_is_refused_and_leaves_no_trace(tmp_path):
     for inside in ("file/deeper", "file/deeper/still"):
         with pytest.raises(ValueError, match="`output` must be a folder that can be written"):
             require_output(tmp_path / inside)
+    with pytest.raises(ValueError, match="`output` must be a folder that can be written"):
+        require_output(tmp_path / ("a" * 300))
     with pytest.raises(ValueError, match="`output` must have a name in UTF-8"):
         require_output(tmp_path / "zwei-\udcc3\udca4")
     require_output(tmp_path / "a" / "b")

@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 
 from syncattn.analysis.report import Report, printable, render_report
+from syncattn.benchmarks.folders import require_output
 from syncattn.benchmarks.report_sources import Source, judged_claims, read_source
 
 __all__ = ["TEXT", "ReportConfig", "write_report"]
@@ -43,7 +44,8 @@ def write_report(config: ReportConfig, console: Console) -> Path:
         The file.
 
     Raises:
-        ValueError: If there is no run, one is none, or the text is too short.
+        ValueError: If there is no run, one is none, the text is too short, or the folder of
+            the report cannot be written.
         OSError: If the file cannot be written.
     """
     if not config.runs:
@@ -56,6 +58,7 @@ def write_report(config: ReportConfig, console: Console) -> Path:
     output = config.output or config.runs[0] / "report.html"
     if output.is_dir():
         raise ValueError(f"`output` must be a file; got the folder {output}. Add a name to it.")
+    require_output(output.parent)
     sources = [read_source(path) for path in dict.fromkeys(config.runs)]
     sections = [source.observed(text) for source in sources]
     for section in sections:

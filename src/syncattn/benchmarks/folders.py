@@ -70,20 +70,29 @@ def require_output(folder: Path) -> None:
         ValueError: If it is a file, cannot be written, or has a name that is not UTF-8.
     """
     require_name(folder, "output")
-    if folder.exists() and not folder.is_dir():
+    try:
+        is_file = folder.exists() and not folder.is_dir()
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+    except (OSError, ValueError) as error:
+        raise _unwritable(folder, error) from error
+    if is_file:
         raise ValueError(f"`output` must be a folder; got the file {folder}. Choose another name.")
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ValueError(
-            f"`output` must be a folder that can be written; got {folder} ({error.strerror}). "
-            f"Choose another, or change its permissions."
-        ) from error
+        raise _unwritable(folder, error) from error
     finally:
         for path in made:
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
+
+
+def _unwritable(folder: Path, error: OSError | ValueError) -> ValueError:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return ValueError(
+        f"`output` must be a folder that can be written; got {str(folder)[:200]} ({reason}). "
+        f"Choose another, or change its permissions."
+    )
