@@ -62,6 +62,9 @@ def test_bad_input_is_refused():
         distill(pupil, pupil, [])
     with pytest.raises(TypeError, match="`batches` must be of Mapping; got Tensor"):
         distill(pupil, original, iter(ids(4)))
+    nothing = {"input_ids": ids(2), "attention_mask": torch.zeros_like(ids(2))}
+    with pytest.raises(ValueError, match="`batches` must have real tokens"):
+        distill(pupil, original, [nothing])
     with pytest.raises(ValueError, match="`batches` must hold at least one batch"):
         distill(pupil, original, [])
     for wrong in ({"input_ids": ids()}, 5):

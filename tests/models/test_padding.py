@@ -60,3 +60,9 @@ def test_embeddings_move_with_the_tokens_that_tell_their_padding():
         assert ready["inputs"].tolist() == [[1, 2, 3], [0, 0, 5]]
         assert torch.equal(ready["inputs_embeds"][..., 0].long(), ready["inputs"])
         assert ready["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 1]]
+
+
+def test_a_mask_that_is_a_list_is_refused():
+    options = {"attention_mask": [[1, 1]]}
+    with pytest.raises(TypeError, match="`attention_mask` must be of Tensor; got list"):
+        ready_to_generate({"inputs": torch.ones(1, 2).long()}, options, None, limit=8)

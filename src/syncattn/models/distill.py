@@ -156,6 +156,11 @@ def _knows_cache(network: PreTrainedModel) -> bool:
 
 def _real_tokens(batch: Mapping[str, Tensor]) -> Tensor | None:
     mask = batch.get("attention_mask")
+    if mask is not None and not bool(mask.any()):
+        raise ValueError(
+            "`batches` must have real tokens; got a batch whose `attention_mask` is 0 everywhere. "
+            "Leave it out."
+        )
     return None if mask is None else mask.bool()
 
 

@@ -133,10 +133,13 @@ def ready_to_generate(
         The prompts that are there, and `attention_mask` where something tells of padding.
 
     Raises:
+        TypeError: If the mask is not a tensor.
         ValueError: If a prompt is longer than the limit, or padding lies on both sides.
     """
     there = {name: x for name, x in prompts.items() if x is not None}
-    mask: Tensor | None = options.get("attention_mask")
+    mask: Any = options.get("attention_mask")
+    if mask is not None:
+        check.require_instance(mask, "attention_mask", torch.Tensor, "Pass a tensor of 0 and 1.")
     for x in there.values():
         if mask is None and x.dim() == 2:
             mask = _inferred(x, options, options.get("generation_config") or config)
