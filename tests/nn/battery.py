@@ -58,7 +58,7 @@ class ModuleLaws:
 
     @pytest.mark.parametrize("name", ["attention_mask", "key_padding_mask"])
     def test_masks_under_other_names_are_refused(self, name):
-        with pytest.raises(TypeError, match=f"`key_mask` .* got `{name}`"):
+        with pytest.raises(TypeError, match=f"got .*{name}"):
             self.build()(self.stream(), **{name: torch.ones(2, LENGTH, dtype=torch.bool)})
 
     def test_packed_sequences_are_separate_sequences(self):

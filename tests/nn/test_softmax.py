@@ -27,3 +27,8 @@ def test_it_is_rotary_softmax_attention():
 def test_heads_must_be_even():
     with pytest.raises(ValueError, match=r"`hidden_size` must be a multiple of `2 \* num_heads`"):
         SoftmaxAttention(6, 2)
+
+
+def test_an_unknown_mask_is_refused_with_the_names_of_the_others():
+    with pytest.raises(TypeError, match=r"by `key_mask` .*, `attn_mask`, .*; got `attention_mask`"):
+        SoftmaxAttention(8, 2)(torch.zeros(1, 3, 8), attention_mask=torch.ones(1, 3).bool())
