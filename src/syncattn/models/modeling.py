@@ -266,7 +266,8 @@ class SyncAttnForCausalLM(SyncAttnPreTrainedModel, GenerationMixin):
             output_attentions: Whether to return the dense weights of every layer too.
             logits_to_keep: Compute the last so many logits alone, or those at these places; all
                 when 0.
-            **kwargs: `position_ids`, and `num_items_in_batch` for the loss; others are ignored.
+            **kwargs: `position_ids`; for the loss `num_items_in_batch`, `shift_labels` and
+                `ignore_index`; others are ignored.
 
         Returns:
             `logits` of shape (batch, length, vocab_size), `loss` in nats per token.
