@@ -1,3 +1,4 @@
+import inspect
 import json
 
 import pytest
@@ -117,6 +118,15 @@ def test_a_longer_delay_generates_from_the_first_token_on():
 def test_bad_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         FrustratedSynchronization(8, **({"num_heads": 2} | options))
+
+
+def test_a_number_of_delays_that_is_none_is_refused():
+    for options in ({}, {"delay_only": True}):
+        with pytest.raises(TypeError, match=r"`num_delays` must be an integer; got torch\.float32"):
+            inspect.unwrap(FrustratedSynchronization.__init__)(
+                FrustratedSynchronization.__new__(FrustratedSynchronization), 8, 2,
+                num_delays=torch.float32, **options,
+            )  # fmt: skip
 
 
 def test_angles_that_are_not_finite_are_refused():

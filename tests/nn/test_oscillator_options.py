@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from syncattn.nn.oscillator_options import PUBLISHED, checked_options, published
 
@@ -30,5 +31,6 @@ def test_the_published_form_fixes_what_is_left_out():
     for name, value in (("bias", False), ("rotary_base", 500.0), ("readout_gain", 2.0)):
         with pytest.raises(ValueError, match=f"`{name}` must be left out with `variant` 'paper'"):
             published(**{name: value})
-    with pytest.raises(ValueError, match="`row_gain` must be left out"):
-        published(row_gain=True)
+    for value in (True, [False], torch.zeros(2)):
+        with pytest.raises(ValueError, match="`row_gain` must be left out"):
+            published(row_gain=value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
+from syncattn import _validation as check
 from syncattn._typing import Tensor
 from syncattn.functional import (
     PhaseState,
@@ -60,6 +61,7 @@ class FrustratedSynchronization(PhaseCoupling):
         **score: Unpack[ScoreOptions],
     ) -> None:
         super().__init__(hidden_size, num_heads, **score)
+        check.require_integer(num_delays, "num_delays", minimum=1)
         if delay_only and num_delays < 2:
             raise ValueError(
                 f"`delay_only` needs a delay to couple to; got `num_delays` {num_delays}. "
